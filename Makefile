@@ -1,0 +1,59 @@
+# Weft: the commands of every day. `make help` lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Build outputs live outside the checkout, so that a fresh clone does not build RocksDB again.
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/weft/target
+# Debian's ccache, when installed, makes the second build profile of the C++ code cheap.
+export PATH := /usr/lib/ccache:$(HOME)/.cargo/bin:$(PATH)
+
+BIN := $(CARGO_TARGET_DIR)/debug
+DIR ?= .weft
+
+.PHONY: help deps build run down test verify fix bench clean-run
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+deps: ## install what a build needs from Debian's packages, when it is missing
+	@.ci/deps build
+
+build: deps ## build the node, the weft command and the sample contract
+	cargo build --locked -p weft-node -p weft-operator -p asset-contract
+
+run: build ## start examples/basic.yaml, run a transaction, say what to try next
+	@$(BIN)/weft up -f examples/basic.yaml --dir $(DIR) --detach
+	@$(BIN)/weft invoke --dir $(DIR) CreateAsset asset1 blue 5 tomoko 300
+	@$(BIN)/weft query --dir $(DIR) ReadAsset asset1
+	@$(BIN)/weft next --dir $(DIR)
+
+down: ## stop the network that `make run` started
+	@$(BIN)/weft down --dir $(DIR)
+
+clean-run: ## stop that network and delete its ledgers, keys and logs
+	@$(BIN)/weft down --dir $(DIR) --delete
+
+test: deps ## everything that can be tested without a cluster
+	@.ci/deps clients
+	cargo build --locked -p weft-node -p weft-operator -p asset-contract
+	cargo test --locked --workspace
+	$(MAKE) --no-print-directory -C e2e/clients test
+
+verify: deps ## formatting, lints, docs, licences and generated files; writes nothing
+	@.ci/deps verify
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+	.ci/deny
+	cargo run --locked -q -p weft-operator --bin weft-operator -- crd --check crds
+
+fix: ## format and regenerate
+	cargo fmt --all
+	cargo run -q -p weft-operator --bin weft-operator -- crd --write crds
+
+bench: deps ## criterion benches and `weft bench` on a release build
+	cargo build --locked --release -p weft-node -p weft-operator -p asset-contract
+	cargo bench --locked -p weft-crypto -p weft-msp -p weft-ledger -p weft-ledger-rocks
+	$(CARGO_TARGET_DIR)/release/weft bench --profile local
