@@ -19,9 +19,11 @@ const PREFIX: &str = "WEFT_";
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// The YAML is malformed, has an unknown key or a value of the wrong type.
-    #[error("failed to read the settings: {source}")]
+    #[error("failed to read the settings: {path}: {source}")]
     Yaml {
-        /// The reader's error; it names the path and the line.
+        /// The field at fault, such as `limits.maxConnections`; `.` is the whole file.
+        path: String,
+        /// The reader's error; it names the line.
         #[source]
         source: serde_yaml::Error,
     },
@@ -92,13 +94,17 @@ fn read<T: Default + Serialize + DeserializeOwned>(
     yaml: &str,
     env: impl Iterator<Item = (String, String)>,
 ) -> Result<T, SettingsError> {
-    let yaml_error = |source| SettingsError::Yaml { source };
-    let mut document: Value = serde_yaml::from_str(yaml).map_err(yaml_error)?;
+    let whole = |source| SettingsError::Yaml { path: ".".to_owned(), source };
+    let mut document: Value = serde_yaml::from_str(yaml).map_err(whole)?;
     if document.is_null() {
         document = Value::Mapping(Mapping::new());
     } else {
-        // Read from the text, not from `document`, for errors that name line and path.
-        serde_yaml::from_str::<T>(yaml).map_err(yaml_error)?;
+        // Read from the text, not from `document`, for errors that name the line.
+        let reader = serde_yaml::Deserializer::from_str(yaml);
+        serde_path_to_error::deserialize::<_, T>(reader).map_err(|error| SettingsError::Yaml {
+            path: error.path().to_string(),
+            source: error.into_inner(),
+        })?;
     }
     let fields = overrides::<T>();
     for (name, text) in env {
@@ -111,7 +117,7 @@ fn read<T: Default + Serialize + DeserializeOwned>(
         set(&mut document, &field.path, field.kind.value(&text).map_err(failed)?);
         T::deserialize(document.clone()).map_err(failed)?;
     }
-    T::deserialize(document).map_err(yaml_error)
+    T::deserialize(document).map_err(whole)
 }
 
 /// A field that the environment can set.
