@@ -161,7 +161,11 @@ impl CertificateAuthority {
             subject: &subject,
             validity: profile.validity,
             key: key.public_key(),
-            extensions: ca_extensions(profile, key.public_key(), &key.public_key().key_identifier()),
+            extensions: ca_extensions(
+                profile,
+                key.public_key(),
+                &key.public_key().key_identifier(),
+            ),
         };
         let certificate = tbs.sign(&key)?;
         Ok(Self { certificate, key })
