@@ -1,0 +1,143 @@
+//! `protos.ChaincodeSupport`: the service that contracts dial.
+
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+
+use futures::{Stream, StreamExt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+use weft_protos::peer::ChaincodeMessage;
+use weft_protos::peer::chaincode_support_server::{self, ChaincodeSupportServer};
+
+use super::connection::{Connection, OUTBOX};
+use super::dial::{read_register, serve};
+use super::package::PackageId;
+use super::runtime::{Inner, Runtime};
+
+/// The service that contracts dial.
+#[derive(Clone)]
+pub struct ChaincodeSupport {
+    inner: Arc<Inner>,
+    slots: Arc<Semaphore>,
+}
+
+impl ChaincodeSupport {
+    /// The service of this runtime.
+    #[must_use]
+    pub fn new(runtime: &Runtime) -> Self {
+        let inner = Arc::clone(runtime.inner());
+        let slots = Arc::new(Semaphore::new(inner.config.max_registrations));
+        Self { inner, slots }
+    }
+
+    /// The service for a gRPC server, with the runtime's limits.
+    #[must_use]
+    pub fn into_server(self) -> ChaincodeSupportServer<Self> {
+        let limit = self.inner.config.max_message_bytes;
+        ChaincodeSupportServer::new(self)
+            .max_decoding_message_size(limit)
+            .max_encoding_message_size(limit)
+    }
+}
+
+#[tonic::async_trait]
+impl chaincode_support_server::ChaincodeSupport for ChaincodeSupport {
+    type RegisterStream = Pin<Box<dyn Stream<Item = Result<ChaincodeMessage, Status>> + Send>>;
+
+    async fn register(
+        &self,
+        request: Request<Streaming<ChaincodeMessage>>,
+    ) -> Result<Response<Self::RegisterStream>, Status> {
+        let slot = Arc::clone(&self.slots)
+            .try_acquire_owned()
+            .map_err(|_| Status::resource_exhausted("too many chaincode streams"))?;
+        let place = request
+            .remote_addr()
+            .map_or_else(|| "a local stream".to_owned(), |address| address.to_string());
+        let (out, outbox) = mpsc::channel(OUTBOX);
+        let session = Session {
+            inner: Arc::clone(&self.inner),
+            place,
+            out,
+            closed: self.inner.shutdown.child_token(),
+            end: Arc::default(),
+            _slot: slot,
+        };
+        let outbound = outbound(outbox, session.closed.clone(), Arc::clone(&session.end));
+        // The answer begins at once, as some clients send REGISTER only after that.
+        tokio::spawn(session.run(request.into_inner()));
+        Ok(Response::new(Box::pin(outbound)))
+    }
+}
+
+/// The messages to the contract, and at the end the status that says why, if it was an error.
+fn outbound(
+    outbox: mpsc::Receiver<ChaincodeMessage>,
+    closed: CancellationToken,
+    end: Arc<OnceLock<Status>>,
+) -> impl Stream<Item = Result<ChaincodeMessage, Status>> + Send {
+    let last = futures::stream::once(async move { end.get().cloned() });
+    ReceiverStream::new(outbox)
+        .take_until(closed.cancelled_owned())
+        .map(Ok)
+        .chain(last.filter_map(|status| std::future::ready(status.map(Err))))
+}
+
+/// One stream of a contract that has dialled.
+struct Session {
+    inner: Arc<Inner>,
+    place: String,
+    out: mpsc::Sender<ChaincodeMessage>,
+    closed: CancellationToken,
+    end: Arc<OnceLock<Status>>,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Session {
+    async fn run(self, inbound: Streaming<ChaincodeMessage>) {
+        let (end, closed) = (Arc::clone(&self.end), self.closed.clone());
+        if let Err(status) = self.converse(inbound).await {
+            // The first status stands; nothing else sets one.
+            let _ = end.set(status);
+        }
+        closed.cancel();
+    }
+
+    async fn converse(self, mut inbound: Streaming<ChaincodeMessage>) -> Result<(), Status> {
+        let opening = read_register(&mut inbound);
+        let id = tokio::time::timeout(self.inner.config.startup_timeout, opening)
+            .await
+            .map_err(|_| Status::deadline_exceeded("no REGISTER in time"))??;
+        self.admit(&id).await?;
+        let limit = self.inner.config.max_message_bytes;
+        let connection = Connection::new(id, self.place, self.out, self.closed, limit);
+        let connection = Arc::new(connection);
+        self.inner.registry.register(&connection).map_err(|duplicate| {
+            tracing::warn!(chaincode = duplicate.0, "refused a second registration");
+            Status::already_exists(duplicate.to_string())
+        })?;
+        tracing::info!(chaincode = connection.id(), place = connection.place(), "registered");
+        serve(&self.inner, connection, inbound).await
+    }
+
+    /// Only contracts of installed packages are taken in, unless in development.
+    async fn admit(&self, id: &str) -> Result<(), Status> {
+        if self.inner.config.development {
+            return Ok(());
+        }
+        if let Ok(id) = id.parse::<PackageId>() {
+            let packages = self.inner.packages.clone();
+            let installed = tokio::task::spawn_blocking(move || packages.is_installed(&id));
+            if installed.await.unwrap_or(false) {
+                return Ok(());
+            }
+        }
+        let text = format!(
+            "peer will not accept external chaincode connection {id}: \
+             no such package is installed (except in dev mode)"
+        );
+        Err(Status::permission_denied(text))
+    }
+}

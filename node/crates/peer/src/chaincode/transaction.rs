@@ -1,0 +1,410 @@
+//! A transaction at work: the contract's requests, carried out on the transaction's state.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message;
+use weft_protos::ext::{DecodeError, decode};
+use weft_protos::peer::chaincode_message::Type;
+use weft_protos::peer::{
+    self, ChaincodeMessage, GetState, GetStateByRange, GetStateMetadata, GetStateMultiple,
+    GetStateMultipleResult, PutState, PutStateMetadata, QueryMetadata, QueryResponse,
+    StateMetadata, StateMetadataResult, WriteBatchState, WriteRecord, write_record,
+};
+
+use super::connection::{Exchange, message_of};
+use super::error::ExecuteError;
+use super::host::{Host, HostError};
+use super::query::{Query, QueryLimits};
+use super::runtime::{Inner, Job};
+use super::state::{QueryId, StateAccess, StateError};
+
+/// Most queries that one transaction may have open.
+const MAX_QUERIES: usize = 1000;
+
+/// Why a request was not carried out. The contract gets the text and may go on.
+#[derive(Debug, thiserror::Error)]
+enum RequestError {
+    #[error("unmarshal failed: {0}")]
+    Decode(#[source] DecodeError),
+    #[error("{0}")]
+    State(#[source] StateError),
+    #[error("{0}")]
+    Host(#[source] HostError),
+    #[error("execute failed: {0}")]
+    Call(#[source] ExecuteError),
+    #[error("{0}")]
+    Refused(&'static str),
+    #[error("private data is not supported by this peer (collection {0})")]
+    PrivateData(String),
+}
+
+type Answer = Result<Bytes, RequestError>;
+
+const NO_RICH_QUERIES: RequestError =
+    RequestError::Refused("ExecuteQuery not supported for the peer's key/value state database");
+
+/// One call of a contract while the contract works on it.
+pub(super) struct Transaction<'a> {
+    inner: &'a Arc<Inner>,
+    host: &'a dyn Host,
+    state: &'a mut dyn StateAccess,
+    channel: &'a str,
+    tx_id: &'a str,
+    namespace: &'a str,
+    proposal: Option<&'a peer::SignedProposal>,
+    init: bool,
+    depth: usize,
+    queries: BTreeMap<String, Query>,
+    last_query: u64,
+}
+
+impl<'a> Transaction<'a> {
+    pub(super) fn new(
+        inner: &'a Arc<Inner>,
+        job: &Job<'a>,
+        init: bool,
+        state: &'a mut dyn StateAccess,
+        host: &'a dyn Host,
+    ) -> Self {
+        Self {
+            inner,
+            host,
+            state,
+            channel: job.channel,
+            tx_id: job.tx_id,
+            namespace: job.chaincode,
+            proposal: job.proposal,
+            init,
+            depth: job.depth,
+            queries: BTreeMap::new(),
+            last_query: 0,
+        }
+    }
+
+    /// Sends the first message and serves the contract until its last one.
+    pub(super) async fn run(
+        mut self,
+        mut exchange: Exchange,
+        start: ChaincodeMessage,
+    ) -> Result<ChaincodeMessage, ExecuteError> {
+        exchange.send(start).await?;
+        loop {
+            let message = exchange.receive().await?;
+            let kind = message.r#type();
+            if matches!(kind, Type::Completed | Type::Error) {
+                return Ok(message);
+            }
+            let answer = self.serve(kind, message.payload).await;
+            let reply = match answer {
+                Ok(payload) => ChaincodeMessage { payload, ..message_of(Type::Response) },
+                Err(error) => self.error_message(kind, &error),
+            };
+            match exchange.send(reply).await {
+                Err(too_large @ ExecuteError::TooLarge { .. }) => {
+                    exchange.send(self.error_message(kind, &too_large)).await?;
+                }
+                other => other?,
+            }
+        }
+    }
+
+    fn error_message(&self, kind: Type, error: &dyn std::error::Error) -> ChaincodeMessage {
+        let (name, tx_id) = (kind.as_str_name(), self.tx_id);
+        tracing::debug!(chaincode = self.namespace, tx_id, kind = name, %error, "refused a request");
+        let text = format!("{name} failed: transaction ID: {tx_id}: {error}");
+        ChaincodeMessage { payload: text.into(), ..message_of(Type::Error) }
+    }
+
+    async fn serve(&mut self, kind: Type, payload: Bytes) -> Answer {
+        match kind {
+            Type::GetState => self.get_state(request(payload)?),
+            Type::GetStateMultiple => self.get_states(request(payload)?),
+            Type::PutState => self.put_state(request(payload)?),
+            Type::DelState => self.delete_state(request(payload)?),
+            Type::WriteBatchState => self.write_batch(request(payload)?),
+            Type::GetStateMetadata => self.get_metadata(&request(payload)?),
+            Type::PutStateMetadata => self.put_metadata(request(payload)?),
+            Type::GetStateByRange => self.range(&request(payload)?),
+            Type::GetHistoryForKey => self.history(&request(payload)?),
+            Type::QueryStateNext => self.next(&request(payload)?),
+            Type::QueryStateClose => Ok(self.close(request(payload)?)),
+            Type::InvokeChaincode => self.invoke(request(payload)?).await,
+            Type::GetQueryResult => {
+                let query: peer::GetQueryResult = request(payload)?;
+                self.public(&query.collection)?;
+                Err(NO_RICH_QUERIES)
+            }
+            Type::GetPrivateDataHash => {
+                let get: GetState = request(payload)?;
+                Err(RequestError::PrivateData(get.collection))
+            }
+            Type::PurgePrivateData => {
+                let purge: peer::PurgePrivateState = request(payload)?;
+                Err(RequestError::PrivateData(purge.collection))
+            }
+            _ => Err(RequestError::Refused("unknown kind of request")),
+        }
+    }
+
+    /// Only public data is to be had.
+    fn public(&self, collection: &str) -> Result<(), RequestError> {
+        match collection {
+            "" => Ok(()),
+            _ if self.init => Err(RequestError::Refused(
+                "private data APIs are not allowed in chaincode Init()",
+            )),
+            _ => Err(RequestError::PrivateData(collection.chars().take(100).collect())),
+        }
+    }
+
+    fn get_state(&mut self, get: GetState) -> Answer {
+        self.public(&get.collection)?;
+        let value = self.state.get_state(self.namespace, &get.key).map_err(RequestError::State)?;
+        Ok(value.unwrap_or_default())
+    }
+
+    fn get_states(&mut self, get: GetStateMultiple) -> Answer {
+        self.public(&get.collection)?;
+        let mut values = Vec::with_capacity(get.keys.len().min(1000));
+        for key in &get.keys {
+            let value = self.state.get_state(self.namespace, key).map_err(RequestError::State)?;
+            values.push(value.unwrap_or_default());
+        }
+        Ok(encoded(&GetStateMultipleResult { values }))
+    }
+
+    fn put_state(&mut self, put: PutState) -> Answer {
+        self.public(&put.collection)?;
+        self.put(&put.key, put.value)?;
+        Ok(Bytes::new())
+    }
+
+    fn put(&mut self, key: &str, value: Bytes) -> Result<(), RequestError> {
+        written_key(key)?;
+        self.state.put_state(self.namespace, key, value).map_err(RequestError::State)
+    }
+
+    fn delete_state(&mut self, delete: peer::DelState) -> Answer {
+        self.public(&delete.collection)?;
+        self.delete(&delete.key)?;
+        Ok(Bytes::new())
+    }
+
+    fn delete(&mut self, key: &str) -> Result<(), RequestError> {
+        written_key(key)?;
+        self.state.delete_state(self.namespace, key).map_err(RequestError::State)
+    }
+
+    fn write_batch(&mut self, batch: WriteBatchState) -> Answer {
+        for record in batch.rec {
+            self.write_record(record)?;
+        }
+        Ok(Bytes::new())
+    }
+
+    fn write_record(&mut self, record: WriteRecord) -> Result<(), RequestError> {
+        self.public(&record.collection)?;
+        match record.r#type() {
+            write_record::Type::PutState => self.put(&record.key, record.value),
+            write_record::Type::DelState => self.delete(&record.key),
+            write_record::Type::PutStateMetadata => self.set_metadata(&record.key, record.metadata),
+            write_record::Type::PurgePrivateData => {
+                Err(RequestError::Refused("only applicable for private data"))
+            }
+            write_record::Type::Undefined => Err(RequestError::Refused("unknown operation type")),
+        }
+    }
+
+    fn get_metadata(&mut self, get: &GetStateMetadata) -> Answer {
+        self.public(&get.collection)?;
+        self.metadata_allowed()?;
+        let entries =
+            self.state.get_metadata(self.namespace, &get.key).map_err(RequestError::State)?;
+        let entries =
+            entries.into_iter().map(|(metakey, value)| StateMetadata { metakey, value }).collect();
+        Ok(encoded(&StateMetadataResult { entries }))
+    }
+
+    fn put_metadata(&mut self, put: PutStateMetadata) -> Answer {
+        self.public(&put.collection)?;
+        self.set_metadata(&put.key, put.metadata)?;
+        Ok(Bytes::new())
+    }
+
+    fn set_metadata(
+        &mut self,
+        key: &str,
+        metadata: Option<StateMetadata>,
+    ) -> Result<(), RequestError> {
+        self.metadata_allowed()?;
+        written_key(key)?;
+        let entry = metadata.ok_or(RequestError::Refused("the metadata is missing"))?;
+        let entries = BTreeMap::from([(entry.metakey, entry.value)]);
+        self.state.put_metadata(self.namespace, key, entries).map_err(RequestError::State)
+    }
+
+    fn metadata_allowed(&self) -> Result<(), RequestError> {
+        if self.host.key_level_endorsement(self.channel) {
+            return Ok(());
+        }
+        Err(RequestError::Refused(
+            "key level endorsement is not enabled, channel application capability of V1_3 or \
+             later is required",
+        ))
+    }
+
+    fn range(&mut self, get: &GetStateByRange) -> Answer {
+        self.public(&get.collection)?;
+        let page: QueryMetadata = request(get.metadata.clone())?;
+        let limit = usize::try_from(page.page_size)
+            .map_err(|_| RequestError::Refused("the page size is negative"))?;
+        if limit == 0 && page.bookmark.is_empty() {
+            let query = self.state.open_range(self.namespace, &get.start_key, &get.end_key);
+            return self.open(query, false, usize::MAX);
+        }
+        let start = if page.bookmark.is_empty() { &get.start_key } else { &page.bookmark };
+        let query = self.state.open_page(self.namespace, start, &get.end_key, limit);
+        self.open(query, true, if limit == 0 { usize::MAX } else { limit })
+    }
+
+    fn history(&mut self, get: &peer::GetHistoryForKey) -> Answer {
+        let query = self.state.open_history(self.namespace, &get.key);
+        self.open(query, false, usize::MAX)
+    }
+
+    /// Keeps a query and reads its first portion.
+    fn open(&mut self, query: Result<QueryId, StateError>, paged: bool, limit: usize) -> Answer {
+        let query = Query::new(query.map_err(RequestError::State)?, paged);
+        if self.queries.len() >= MAX_QUERIES {
+            self.state.close(query.id);
+            return Err(RequestError::Refused("too many queries are open"));
+        }
+        self.last_query += 1;
+        self.advance(self.last_query.to_string(), query, limit)
+    }
+
+    fn next(&mut self, next: &peer::QueryStateNext) -> Answer {
+        let query = self
+            .queries
+            .remove(&next.id)
+            .ok_or(RequestError::Refused("query iterator not found"))?;
+        self.advance(next.id.clone(), query, usize::MAX)
+    }
+
+    /// Reads a portion; the query stays while there is more.
+    fn advance(&mut self, name: String, mut query: Query, limit: usize) -> Answer {
+        let config = &self.inner.config;
+        let limits = QueryLimits {
+            total: config.total_query_limit.min(limit),
+            portion: config.query_page_size.max(1),
+        };
+        let portion = match query.portion(&mut *self.state, limits) {
+            Ok(portion) => portion,
+            Err(error) => {
+                self.state.close(query.id);
+                return Err(RequestError::State(error));
+            }
+        };
+        let response = encoded(&QueryResponse { id: name.clone(), ..portion.response });
+        if portion.done {
+            self.state.close(query.id);
+        } else {
+            self.queries.insert(name, query);
+        }
+        Ok(response)
+    }
+
+    fn close(&mut self, close: peer::QueryStateClose) -> Bytes {
+        if let Some(query) = self.queries.remove(&close.id) {
+            self.state.close(query.id);
+        }
+        encoded(&QueryResponse { id: close.id, ..Default::default() })
+    }
+
+    /// Calls another chaincode (Fabric: handler.go HandleInvokeChaincode). On another channel it
+    /// works on that channel's state, and what it writes there is dropped.
+    async fn invoke(&mut self, spec: peer::ChaincodeSpec) -> Answer {
+        let limit = self.inner.config.max_call_depth;
+        if self.depth >= limit {
+            return Err(RequestError::Call(ExecuteError::TooDeep { limit }));
+        }
+        let name = spec.chaincode_id.map(|id| id.name).unwrap_or_default();
+        let (chaincode, channel) = parse_name(&name);
+        let channel = channel.unwrap_or(self.channel);
+        if !self.host.is_system(chaincode) {
+            self.host.check_call(channel, chaincode, self.proposal).map_err(RequestError::Host)?;
+        }
+        let job = Job {
+            channel,
+            tx_id: self.tx_id,
+            chaincode,
+            input: spec.input.unwrap_or_default(),
+            proposal: self.proposal,
+            depth: self.depth + 1,
+        };
+        let answer = if channel == self.channel {
+            job.run(self.inner, &mut *self.state, self.host).await
+        } else {
+            let mut other =
+                self.host.open_state(channel, self.tx_id).map_err(RequestError::Host)?;
+            job.run(self.inner, &mut *other, self.host).await
+        };
+        let mut answer = answer.map_err(RequestError::Call)?;
+        answer.txid = self.tx_id.to_owned();
+        answer.channel_id = channel.to_owned();
+        Ok(encoded(&answer))
+    }
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        for query in std::mem::take(&mut self.queries).into_values() {
+            self.state.close(query.id);
+        }
+    }
+}
+
+fn request<M: Message + Default>(payload: Bytes) -> Result<M, RequestError> {
+    decode("the request", payload).map_err(RequestError::Decode)
+}
+
+fn encoded(message: &impl Message) -> Bytes {
+    message.encode_to_vec().into()
+}
+
+fn written_key(key: &str) -> Result<(), RequestError> {
+    if key.is_empty() {
+        return Err(RequestError::Refused("key must not be an empty string"));
+    }
+    Ok(())
+}
+
+/// Splits `name:version/channel`, of which the last two may be missing; the version says nothing
+/// (Fabric: handler.go ParseName).
+fn parse_name(text: &str) -> (&str, Option<&str>) {
+    let (name, channel) = match text.split_once('/') {
+        Some((name, channel)) => (name, Some(channel).filter(|c| !c.is_empty())),
+        None => (text, None),
+    };
+    (name.split_once(':').map_or(name, |(name, _)| name), channel)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_name(text: &str, expect: (&str, Option<&str>)) {
+        assert_eq!(parse_name(text), expect);
+    }
+
+    #[test]
+    fn names() {
+        check_name("asset", ("asset", None));
+        check_name("asset/supply", ("asset", Some("supply")));
+        check_name("asset:1.0/supply", ("asset", Some("supply")));
+        check_name("asset:1.0", ("asset", None));
+        check_name("asset/", ("asset", None));
+    }
+}

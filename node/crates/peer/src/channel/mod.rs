@@ -1,0 +1,250 @@
+//! A channel that this peer has joined: its ledger, its configuration, and the news about both.
+//!
+//! [`Channel`] is what the peer's services see. What moves it on is elsewhere: blocks come through
+//! [`crate::deliver_client`] and are validated and written by [`crate::commit`]. [`Channels`] is the
+//! set of all channels; it joins new ones and opens those of earlier runs.
+
+mod registry;
+mod waiters;
+
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+use weft_config::Bundle;
+use weft_ledger::{Ledger, LedgerError};
+use weft_protos::common::Block;
+use weft_types::{BlockNumber, ChannelId};
+
+pub use registry::{ChannelDeps, Channels, JoinError, OpenError, StoreFactory};
+pub use waiters::CommitStatus;
+
+use crate::commit::recent::RecentBlocks;
+use waiters::Waiters;
+
+/// A channel of this peer. All methods can be called from many threads.
+pub struct Channel {
+    id: ChannelId,
+    ledger: Arc<Ledger>,
+    bundle: ArcSwap<Bundle>,
+    config: watch::Sender<u64>,
+    height: watch::Sender<u64>,
+    waiters: Waiters,
+    recent: RecentBlocks,
+    source: watch::Sender<SourceStatus>,
+    fault: OnceLock<Arc<Fault>>,
+    faulted: watch::Sender<bool>,
+}
+
+/// Where a channel's blocks come from at the moment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SourceStatus {
+    /// `host:port` of the orderer that sends blocks; `None` while there is none.
+    pub orderer: Option<String>,
+    /// Attempts that failed since the last block that came.
+    pub failures: u32,
+    /// Why the last attempt failed, if it did.
+    pub last_error: Option<String>,
+}
+
+/// Why a channel commits nothing any more until the peer is started again.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("failed to commit block {block} of channel {channel}: {reason}")]
+pub struct Fault {
+    /// The channel.
+    pub channel: ChannelId,
+    /// The block that could not be committed.
+    pub block: BlockNumber,
+    /// What went wrong, with its causes.
+    pub reason: String,
+}
+
+/// The commit of a transaction cannot be waited for.
+#[derive(Debug, thiserror::Error)]
+pub enum StatusError {
+    /// Too many calls wait already. Trying later can help.
+    #[error("failed to wait for a transaction: {limit} calls wait already")]
+    Busy {
+        /// The limit.
+        limit: usize,
+    },
+    /// The channel has stopped.
+    #[error("failed to wait for a transaction")]
+    Stopped(#[source] Arc<Fault>),
+    /// The peer is shutting down.
+    #[error("failed to wait for a transaction: the peer is shutting down")]
+    Closed,
+    /// The ledger cannot be read.
+    #[error("failed to look up a transaction")]
+    Ledger(#[source] LedgerError),
+}
+
+impl Channel {
+    pub(crate) fn new(id: ChannelId, ledger: Arc<Ledger>, bundle: Bundle, waiters: usize) -> Self {
+        let height = ledger.height();
+        Self {
+            id,
+            config: watch::Sender::new(bundle.sequence()),
+            bundle: ArcSwap::from_pointee(bundle),
+            height: watch::Sender::new(height),
+            ledger,
+            waiters: Waiters::new(waiters),
+            recent: RecentBlocks::default(),
+            source: watch::Sender::new(SourceStatus::default()),
+            fault: OnceLock::new(),
+            faulted: watch::Sender::new(false),
+        }
+    }
+
+    /// The channel's name.
+    #[must_use]
+    pub fn id(&self) -> &ChannelId {
+        &self.id
+    }
+
+    /// The configuration as of the last committed block.
+    #[must_use]
+    pub fn bundle(&self) -> Arc<Bundle> {
+        self.bundle.load_full()
+    }
+
+    /// The sequence of the current configuration, and its changes.
+    #[must_use]
+    pub fn config_watch(&self) -> watch::Receiver<u64> {
+        self.config.subscribe()
+    }
+
+    /// The ledger: state, blocks and indexes.
+    #[must_use]
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
+    }
+
+    /// How many blocks are committed; the next block has this number.
+    #[must_use]
+    pub fn height(&self) -> u64 {
+        *self.height.borrow()
+    }
+
+    /// The height, and its changes. When it is seen here, the block can be read.
+    #[must_use]
+    pub fn height_watch(&self) -> watch::Receiver<u64> {
+        self.height.subscribe()
+    }
+
+    /// A committed block with its validation codes; `None` past the height. The newest blocks come
+    /// from memory.
+    ///
+    /// # Errors
+    /// Fails when the ledger cannot be read.
+    pub fn block(&self, number: BlockNumber) -> Result<Option<Arc<Block>>, LedgerError> {
+        if let Some(block) = self.recent.get(number) {
+            return Ok(Some(block));
+        }
+        Ok(self.ledger.block(number)?.map(Arc::new))
+    }
+
+    /// What became of a transaction, if it is committed.
+    ///
+    /// # Errors
+    /// Fails when the ledger cannot be read.
+    pub fn tx_status(&self, tx_id: &str) -> Result<Option<CommitStatus>, LedgerError> {
+        let found = self.ledger.transaction_location(tx_id)?;
+        Ok(found.map(|at| CommitStatus { block: at.block, code: at.code }))
+    }
+
+    /// What becomes of a transaction: at once when it is committed, else as soon as it is. The wait
+    /// has no time limit of its own; dropping the future ends it.
+    ///
+    /// # Errors
+    /// [`StatusError`] when too many calls wait, the ledger cannot be read, or the channel stops.
+    pub async fn commit_status(&self, tx_id: &str) -> Result<CommitStatus, StatusError> {
+        // First the place, then the look-up, so that nothing falls in between.
+        let place = self.waiters.wait(tx_id);
+        if let Some(status) = self.tx_status(tx_id).map_err(StatusError::Ledger)? {
+            return Ok(status);
+        }
+        let mut place = place.map_err(|full| StatusError::Busy { limit: full.limit })?;
+        if let Some(fault) = self.fault() {
+            return Err(StatusError::Stopped(fault));
+        }
+        match place.told().await {
+            Some(status) => Ok(status),
+            None => Err(self.fault().map_or(StatusError::Closed, StatusError::Stopped)),
+        }
+    }
+
+    /// Calls that wait in [`commit_status`](Self::commit_status).
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiters.len()
+    }
+
+    /// Where blocks come from, and its changes.
+    #[must_use]
+    pub fn source_watch(&self) -> watch::Receiver<SourceStatus> {
+        self.source.subscribe()
+    }
+
+    /// Why the channel has stopped, if it has.
+    #[must_use]
+    pub fn fault(&self) -> Option<Arc<Fault>> {
+        self.fault.get().cloned()
+    }
+
+    /// Resolves when the channel stops.
+    pub async fn faulted(&self) -> Arc<Fault> {
+        let mut faulted = self.faulted.subscribe();
+        loop {
+            if let Some(fault) = self.fault() {
+                return fault;
+            }
+            if faulted.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    pub(crate) fn source(&self) -> &watch::Sender<SourceStatus> {
+        &self.source
+    }
+
+    pub(crate) fn recent(&self) -> &RecentBlocks {
+        &self.recent
+    }
+
+    pub(crate) fn waiters(&self) -> &Waiters {
+        &self.waiters
+    }
+
+    /// Makes a configuration the current one.
+    pub(crate) fn set_bundle(&self, bundle: Bundle) {
+        let sequence = bundle.sequence();
+        self.bundle.store(Arc::new(bundle));
+        self.config.send_replace(sequence);
+    }
+
+    pub(crate) fn set_height(&self, height: u64) {
+        self.height.send_replace(height);
+    }
+
+    /// Stops the channel for good. The first reason counts.
+    pub(crate) fn stop(&self, block: BlockNumber, reason: String) {
+        let fault = Fault { channel: self.id.clone(), block, reason };
+        tracing::error!(channel = %self.id, block, reason = %fault.reason, "channel stopped");
+        if self.fault.set(Arc::new(fault)).is_ok() {
+            self.faulted.send_replace(true);
+        }
+        self.waiters.close();
+    }
+}
+
+impl std::fmt::Debug for Channel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Channel")
+            .field("id", &self.id)
+            .field("height", &self.height())
+            .field("config", &self.bundle.load().sequence())
+            .finish_non_exhaustive()
+    }
+}
