@@ -1,0 +1,35 @@
+//! Who somebody is, and what that entitles them to.
+//!
+//! - [`Msp`] holds what one organization says about its members: authorities, revocation lists,
+//!   administrators, organizational units. [`MspManager`] holds those of a channel.
+//! - [`Identity`] is a certificate under an MSP, judged once when it is read: its chain, its roles,
+//!   whether it is revoked. Only the question *when* is left to each use ([`ValidAt`]).
+//! - [`Principal`] describes a set of identities; [`policy`] combines principals into policies.
+//! - [`folder`] reads and lays out the directory in which an MSP and a node's own key are kept. It
+//!   is the one module of this crate that touches the file system.
+//!
+//! There is no clock here: time is passed in. What is replayed from a chain (blocks, transactions,
+//! past configurations) is judged at [`ValidAt::Issuance`], so that every node comes to the same
+//! result at any time; what arrives now (a broadcast, a proposal, a stream request) is judged at a
+//! [`Timestamp`](weft_types::Timestamp).
+
+mod cache;
+mod canonical;
+mod chain;
+pub mod folder;
+mod identity;
+mod manager;
+mod msp;
+pub mod policy;
+mod principal;
+mod revocation;
+mod signing;
+mod units;
+
+pub use chain::ChainError;
+pub use identity::{Identity, IdentityError, IdentityId, NodeRole, Roles, ValidAt, Window};
+pub use manager::{DuplicateMsp, MspManager};
+pub use msp::{DeserializeError, MAX_SERIALIZED_IDENTITY, Msp, MspError};
+pub use policy::{Policy, PolicyError, PolicyManager, PolicyTree, SignedData};
+pub use principal::{Principal, PrincipalError, PrincipalRole};
+pub use signing::{SigningIdentity, SigningIdentityError};
