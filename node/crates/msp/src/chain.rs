@@ -57,7 +57,9 @@ pub enum ChainError {
         oid: String,
     },
     /// The extended key usage leaves out `serverAuth`, which Fabric asks for.
-    #[error("failed to verify {subject:?}: its extended key usage must be absent, any or include serverAuth")]
+    #[error(
+        "failed to verify {subject:?}: its extended key usage must be absent, any or include serverAuth"
+    )]
     ExtendedKeyUsage {
         /// The certificate's subject.
         subject: String,
@@ -211,9 +213,10 @@ impl Authorities {
 
     fn path_for<'a>(&self, leaf: &Certificate, authority: &'a Authority) -> Option<&'a Path> {
         let at = leaf.not_before().saturating_add(Duration::from_secs(1));
-        let usable = authority.paths.iter().filter(|path| {
-            path.window.contains(at) && self.lengths_hold(&path.members)
-        });
+        let usable = authority
+            .paths
+            .iter()
+            .filter(|path| path.window.contains(at) && self.lengths_hold(&path.members));
         best(usable)
     }
 

@@ -151,7 +151,9 @@ pub enum IdentityError {
     IsAuthority,
     /// The authority that issued it has subordinate authorities in this MSP, so only those may
     /// issue identities (Fabric: msp/mspimpl.go, `getValidationChain`).
-    #[error("the issuing authority {issuer:?} has intermediate authorities and may not issue identities")]
+    #[error(
+        "the issuing authority {issuer:?} has intermediate authorities and may not issue identities"
+    )]
     IssuerNotLeaf {
         /// Common name of the issuing authority.
         issuer: String,
@@ -169,7 +171,9 @@ pub enum IdentityError {
         units: Vec<String>,
     },
     /// The unit stands for a role, but under another authority than the one the role is tied to.
-    #[error("organizational unit {unit:?} was certified by another authority than its role asks for")]
+    #[error(
+        "organizational unit {unit:?} was certified by another authority than its role asks for"
+    )]
     WrongCertifier {
         /// The unit.
         unit: String,
@@ -181,7 +185,9 @@ pub enum IdentityError {
         units: Vec<String>,
     },
     /// The certificate has more than one role.
-    #[error("the organizational units {units:?} stand for more than one of client, peer, admin and orderer")]
+    #[error(
+        "the organizational units {units:?} stand for more than one of client, peer, admin and orderer"
+    )]
     SeveralRoles {
         /// The certificate's units.
         units: Vec<String>,

@@ -79,7 +79,10 @@ impl MspManager {
     /// # Errors
     /// [`DeserializeError`] when it is malformed, its MSP is not known, or its certificate does not
     /// lead to a root of that MSP.
-    pub fn deserialize_identity(&self, serialized: &[u8]) -> Result<Arc<Identity>, DeserializeError> {
+    pub fn deserialize_identity(
+        &self,
+        serialized: &[u8],
+    ) -> Result<Arc<Identity>, DeserializeError> {
         if let Some(identity) = self.cache.get(serialized) {
             return Ok(identity);
         }

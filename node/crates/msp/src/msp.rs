@@ -137,7 +137,9 @@ pub enum MspError {
         source: IdentityError,
     },
     /// An administrator is neither client nor admin by organizational unit.
-    #[error("failed to set up MSP {msp_id}: administrator {index} has neither the client's nor the admin's unit")]
+    #[error(
+        "failed to set up MSP {msp_id}: administrator {index} has neither the client's nor the admin's unit"
+    )]
     AdminRole {
         /// The MSP.
         msp_id: MspId,
@@ -145,7 +147,9 @@ pub enum MspError {
         index: usize,
     },
     /// Nobody could administer the MSP.
-    #[error("failed to set up MSP {msp_id}: no administrator is listed, and no unit stands for the admin role")]
+    #[error(
+        "failed to set up MSP {msp_id}: no administrator is listed, and no unit stands for the admin role"
+    )]
     NoAdministrators {
         /// The MSP.
         msp_id: MspId,
@@ -440,9 +444,11 @@ impl Msp {
             .identity(certificate.clone(), Bytes::new())
             .map_err(|source| MspError::AdminUntrusted { msp_id: msp_id(), index, source })?;
         if !self.units.roles_enabled() {
-            return admin
-                .validate(ValidAt::Issuance)
-                .map_err(|source| MspError::AdminInvalid { msp_id: msp_id(), index, source });
+            return admin.validate(ValidAt::Issuance).map_err(|source| MspError::AdminInvalid {
+                msp_id: msp_id(),
+                index,
+                source,
+            });
         }
         let roles = admin.roles();
         if roles.contains(NodeRole::Client) || roles.contains(NodeRole::Admin) {
@@ -501,8 +507,8 @@ impl Reader<'_> {
         config: &FabricMspConfig,
     ) -> Result<(Vec<Certificate>, Vec<Certificate>), MspError> {
         let roots = self.certificates("TLS root certificate", &config.tls_root_certs)?;
-        let intermediates = self
-            .certificates("TLS intermediate certificate", &config.tls_intermediate_certs)?;
+        let intermediates =
+            self.certificates("TLS intermediate certificate", &config.tls_intermediate_certs)?;
         Authorities::new(&roots, &intermediates, Roots::AnySigner)
             .map_err(|source| MspError::TlsAuthorities { msp_id: self.id.clone(), source })?;
         Ok((roots, intermediates))

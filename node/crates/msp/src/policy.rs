@@ -239,10 +239,8 @@ impl Policy {
         signed: &SignedData,
         before: &[Arc<Identity>],
     ) -> Result<Arc<Identity>, IgnoredReason> {
-        let identity = self
-            .msps
-            .deserialize_identity(&signed.identity)
-            .map_err(IgnoredReason::Identity)?;
+        let identity =
+            self.msps.deserialize_identity(&signed.identity).map_err(IgnoredReason::Identity)?;
         if before.iter().any(|other| other.is_same(&identity)) {
             return Err(IgnoredReason::Duplicate);
         }

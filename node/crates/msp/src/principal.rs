@@ -90,8 +90,7 @@ pub enum PrincipalRole {
 
 impl PrincipalRole {
     /// All roles.
-    pub const ALL: [Self; 5] =
-        [Self::Member, Self::Admin, Self::Client, Self::Peer, Self::Orderer];
+    pub const ALL: [Self; 5] = [Self::Member, Self::Admin, Self::Client, Self::Peer, Self::Orderer];
 
     /// The role's name in the policy language.
     #[must_use]
@@ -207,11 +206,7 @@ impl Principal {
     ///
     /// # Errors
     /// [`PrincipalError`] saying why it is not.
-    pub fn check(
-        &self,
-        identity: &Identity,
-        at: impl Into<ValidAt>,
-    ) -> Result<(), PrincipalError> {
+    pub fn check(&self, identity: &Identity, at: impl Into<ValidAt>) -> Result<(), PrincipalError> {
         let at = at.into();
         match self {
             Self::Role { msp_id, role } => {
@@ -288,21 +283,14 @@ fn check_role(identity: &Identity, role: PrincipalRole) -> Result<(), PrincipalE
     if role != PrincipalRole::Admin && !identity.roles_enabled {
         return Err(PrincipalError::RolesDisabled(role));
     }
-    if identity.roles().contains(node_role) {
-        Ok(())
-    } else {
-        Err(PrincipalError::NotInRole(role))
-    }
+    if identity.roles().contains(node_role) { Ok(()) } else { Err(PrincipalError::NotInRole(role)) }
 }
 
 fn decode_role(bytes: Bytes) -> Result<Principal, PrincipalError> {
     let role: common::MspRole = decode("role principal", bytes).map_err(PrincipalError::Decode)?;
-    let known = MspRoleType::try_from(role.role)
-        .map_err(|_| PrincipalError::UnknownRole(role.role))?;
-    Ok(Principal::Role {
-        msp_id: role.msp_identifier,
-        role: PrincipalRole::from_proto(known),
-    })
+    let known =
+        MspRoleType::try_from(role.role).map_err(|_| PrincipalError::UnknownRole(role.role))?;
+    Ok(Principal::Role { msp_id: role.msp_identifier, role: PrincipalRole::from_proto(known) })
 }
 
 fn decode_unit(bytes: Bytes) -> Result<Principal, PrincipalError> {

@@ -10,7 +10,9 @@ use weft_types::{MspId, SignError, Signer};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SigningIdentityError {
     /// The private key is not the one that the certificate is for.
-    #[error("failed to make a signing identity: the private key does not belong to the certificate of {subject:?}")]
+    #[error(
+        "failed to make a signing identity: the private key does not belong to the certificate of {subject:?}"
+    )]
     KeyMismatch {
         /// The certificate's subject.
         subject: String,

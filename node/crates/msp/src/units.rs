@@ -80,9 +80,8 @@ impl Units {
         units: &[String],
         certifiers: &[u8; 32],
     ) -> Result<(), IdentityError> {
-        let recognized = |unit: &String| {
-            self.recognized.get(unit).is_some_and(|tied| tied.contains(certifiers))
-        };
+        let recognized =
+            |unit: &String| self.recognized.get(unit).is_some_and(|tied| tied.contains(certifiers));
         if !self.recognized.is_empty() && !units.iter().any(recognized) {
             return Err(IdentityError::UnitNotRecognized { units: units.to_vec() });
         }
@@ -134,8 +133,7 @@ fn certifiers(
     unit: &FabricOuIdentifier,
     authorities: &Authorities,
 ) -> Result<[u8; 32], (String, UnitError)> {
-    tied_to(unit, authorities)
-        .map_err(|error| (unit.organizational_unit_identifier.clone(), error))
+    tied_to(unit, authorities).map_err(|error| (unit.organizational_unit_identifier.clone(), error))
 }
 
 fn tied_to(unit: &FabricOuIdentifier, authorities: &Authorities) -> Result<[u8; 32], UnitError> {

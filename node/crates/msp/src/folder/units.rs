@@ -151,5 +151,7 @@ fn defined(dir: &Path, unit: &OuIdentifier) -> Result<FabricOuIdentifier, Folder
 }
 
 fn is_within(name: &str) -> bool {
-    Path::new(name).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+    Path::new(name)
+        .components()
+        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }

@@ -52,7 +52,9 @@ pub enum ParseError {
         position: usize,
     },
     /// A quoted text is not a principal.
-    #[error("failed to read a policy at position {position}: {text:?} is not an MSP id, a dot and one of member, admin, client, peer, orderer")]
+    #[error(
+        "failed to read a policy at position {position}: {text:?} is not an MSP id, a dot and one of member, admin, client, peer, orderer"
+    )]
     Principal {
         /// Where its quotation starts.
         position: usize,
@@ -60,7 +62,9 @@ pub enum ParseError {
         text: String,
     },
     /// A threshold is negative or more than one above the number of arguments.
-    #[error("failed to read a policy at position {position}: {needed} out of {count} makes no sense")]
+    #[error(
+        "failed to read a policy at position {position}: {needed} out of {count} makes no sense"
+    )]
     Threshold {
         /// Where the gate starts.
         position: usize,
@@ -70,7 +74,9 @@ pub enum ParseError {
         count: usize,
     },
     /// Gates nest too deeply.
-    #[error("failed to read a policy at position {position}: gates nest more than {MAX_DEPTH} deep")]
+    #[error(
+        "failed to read a policy at position {position}: gates nest more than {MAX_DEPTH} deep"
+    )]
     TooDeep {
         /// Where.
         position: usize,
@@ -81,7 +87,9 @@ pub enum ParseError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
     /// A principal is not a role, or its MSP id cannot stand in the language.
-    #[error("failed to write a policy: principal {index} is not a role of an MSP that can be written")]
+    #[error(
+        "failed to write a policy: principal {index} is not a role of an MSP that can be written"
+    )]
     Principal {
         /// Its index.
         index: i32,
@@ -93,7 +101,9 @@ pub enum FormatError {
 
 /// Text that is not an implicit meta policy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("failed to read an implicit meta policy: {text:?} is not ANY, ALL or MAJORITY and the name of a policy")]
+#[error(
+    "failed to read an implicit meta policy: {text:?} is not ANY, ALL or MAJORITY and the name of a policy"
+)]
 pub struct ImplicitMetaParseError {
     /// The text.
     pub text: String,

@@ -95,7 +95,9 @@ impl Signature {
         let mut used = vec![false; evaluation.identities.len()];
         evaluation.mark_repeated(&mut used);
         let (count, needed) = match &self.rule {
-            Rule::SignedBy(principal) => (i32::from(self.take(*principal, evaluation, &mut used)), 1),
+            Rule::SignedBy(principal) => {
+                (i32::from(self.take(*principal, evaluation, &mut used)), 1)
+            }
             Rule::NOutOf(needed, rules) => (self.count(rules, evaluation, &mut used), *needed),
         };
         let positive = |number: i32| usize::try_from(number).unwrap_or_default();
