@@ -207,6 +207,12 @@ impl ParsedHeader {
         &self.channel_header.channel_id
     }
 
+    /// When the message was made, by its maker's clock; `None` when absent or not a time.
+    #[must_use]
+    pub fn timestamp(&self) -> Option<Timestamp> {
+        self.channel_header.timestamp.and_then(|at| at.try_into().ok())
+    }
+
     /// The creator: an encoded `msp.SerializedIdentity`.
     #[must_use]
     pub fn creator(&self) -> &Bytes {

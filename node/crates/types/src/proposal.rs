@@ -101,9 +101,10 @@ impl ParsedProposal {
         let proposal: Proposal = read("proposal", proposal_bytes.clone())?;
         present(&proposal.header, "header")?;
         let header = ParsedHeader::parse(proposal.header.clone()).map_err(ProposalError::Header)?;
-        if header.check().map_err(ProposalError::Header)? != HeaderType::EndorserTransaction {
-            let header_type = header.channel_header.r#type;
-            return Err(ProposalError::Type { header_type });
+        // Fabric's own command line joins channels with proposals of type CONFIG.
+        let header_type = header.check().map_err(ProposalError::Header)?;
+        if !matches!(header_type, HeaderType::EndorserTransaction | HeaderType::Config) {
+            return Err(ProposalError::Type { header_type: header_type as i32 });
         }
         let tx_id = header.check_tx_id().map_err(ProposalError::TxId)?;
         let chaincode = named_chaincode(&header)?;

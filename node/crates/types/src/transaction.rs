@@ -165,6 +165,9 @@ pub enum TransactionError {
     /// The endorsed proposal hash is not of this transaction's headers and input.
     #[error("failed to check a transaction: the proposal hash does not match")]
     ProposalHash,
+    /// The response payload has no chaincode action.
+    #[error("failed to read a transaction's response payload: it has no chaincode action")]
+    NoAction,
     /// The chaincode action in the response payload cannot be decoded.
     #[error("failed to read a transaction's response payload")]
     Action(#[source] DecodeError),
@@ -179,7 +182,7 @@ impl TransactionError {
             Self::Decode(_) | Self::Actions { .. } | Self::Missing { .. } | Self::ProposalHash => {
                 ValidationCode::InvalidEndorserTransaction
             }
-            Self::Action(_) => ValidationCode::BadResponsePayload,
+            Self::NoAction | Self::Action(_) => ValidationCode::BadResponsePayload,
         }
     }
 }
@@ -224,6 +227,9 @@ impl ParsedTransaction {
         ]);
         if hash != *response.proposal_hash {
             return Err(TransactionError::ProposalHash);
+        }
+        if response.extension.is_empty() {
+            return Err(TransactionError::NoAction);
         }
         Ok(Self {
             proposal_payload: content.chaincode_proposal_payload,

@@ -57,16 +57,16 @@ impl Signing {
     pub(super) fn generate() -> Result<Box<dyn SigningKey>, KeyError> {
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)
             .map_err(|_| KeyError::Generate)?;
-        Self::new(pair)
+        Self::boxed(pair)
     }
 
     pub(super) fn from_der(der: &[u8]) -> Result<Box<dyn SigningKey>, KeyError> {
         let pair = EcdsaKeyPair::from_private_key_der(&ECDSA_P256_SHA256_FIXED_SIGNING, der)
             .map_err(|error| KeyError::Private { reason: error.to_string() })?;
-        Self::new(pair)
+        Self::boxed(pair)
     }
 
-    fn new(pair: EcdsaKeyPair) -> Result<Box<dyn SigningKey>, KeyError> {
+    fn boxed(pair: EcdsaKeyPair) -> Result<Box<dyn SigningKey>, KeyError> {
         let point: EcPublicKeyUncompressedBin<'_> = pair
             .public_key()
             .as_be_bytes()

@@ -111,23 +111,40 @@ pub fn set_commit_hash(block: &mut Block, hash: &[u8]) {
     set_slot(block, BlockMetadataIndex::CommitHash, metadata.encode_to_vec().into());
 }
 
-/// What orderers say about a block, under their signatures.
+/// What orderers say about a block, under their signatures. The default is a genesis block's.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct OrdererMetadata {
     /// The newest configuration block at or before this block.
     pub last_config: BlockNumber,
-    /// What the consensus engine stores with the block; its own format.
-    pub consenter: Bytes,
+    /// The consensus engine's field as it stands in the block. Raft wraps what it stores in a
+    /// `Metadata` ([`Self::wrapping`], [`Self::wrapped`]); BFT engines write theirs bare.
+    pub consenter_metadata: Bytes,
 }
 
 impl OrdererMetadata {
+    /// What is said with `engine`, the engine's own bytes, wrapped in a `Metadata`.
+    #[must_use]
+    pub fn wrapping(last_config: BlockNumber, engine: Bytes) -> Self {
+        let wrapper = Metadata { value: engine, signatures: Vec::new() };
+        Self { last_config, consenter_metadata: wrapper.encode_to_vec().into() }
+    }
+
+    /// The engine's own bytes out of their `Metadata`; empty when there are none.
+    ///
+    /// # Errors
+    /// [`MetadataError::Decode`].
+    pub fn wrapped(&self) -> Result<Bytes, MetadataError> {
+        let wrapper: Metadata = decode("consenter metadata", self.consenter_metadata.clone())
+            .map_err(|source| MetadataError::Decode { slot: "SIGNATURES", source })?;
+        Ok(wrapper.value)
+    }
+
     /// The bytes that are signed as the slot's value.
     #[must_use]
     pub fn to_value(&self) -> Bytes {
-        let consenter = Metadata { value: self.consenter.clone(), signatures: Vec::new() };
         let value = OrdererBlockMetadata {
             last_config: Some(LastConfig { index: self.last_config }),
-            consenter_metadata: consenter.encode_to_vec().into(),
+            consenter_metadata: self.consenter_metadata.clone(),
         };
         value.encode_to_vec().into()
     }
@@ -137,13 +154,10 @@ impl OrdererMetadata {
     /// # Errors
     /// [`MetadataError::Decode`].
     pub fn from_value(value: Bytes) -> Result<Self, MetadataError> {
-        let failed = |source| MetadataError::Decode { slot: "SIGNATURES", source };
-        let value: OrdererBlockMetadata =
-            decode("orderer block metadata", value).map_err(failed)?;
-        let consenter: Metadata =
-            decode("consenter metadata", value.consenter_metadata).map_err(failed)?;
+        let value: OrdererBlockMetadata = decode("orderer block metadata", value)
+            .map_err(|source| MetadataError::Decode { slot: "SIGNATURES", source })?;
         let last_config = value.last_config.unwrap_or_default().index;
-        Ok(Self { last_config, consenter: consenter.value })
+        Ok(Self { last_config, consenter_metadata: value.consenter_metadata })
     }
 }
 
