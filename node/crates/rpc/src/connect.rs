@@ -163,10 +163,7 @@ impl Endpoint {
     }
 
     /// A TLS endpoint that is checked against these roots only.
-    pub fn with_roots(
-        address: impl Into<String>,
-        roots: Vec<CertificateDer<'static>>,
-    ) -> Self {
+    pub fn with_roots(address: impl Into<String>, roots: Vec<CertificateDer<'static>>) -> Self {
         let tls = EndpointTls { roots: Roots::Fixed(roots), ..EndpointTls::default() };
         Self { address: address.into(), tls: Some(tls) }
     }

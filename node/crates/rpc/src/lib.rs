@@ -12,6 +12,7 @@
 //! 4. [`deliver::DeliverService`] answers Deliver streams from any chain of blocks.
 
 pub mod connect;
+pub mod deliver;
 pub mod https;
 pub mod listen;
 pub mod metrics;

@@ -132,7 +132,9 @@ impl GrpcServer {
         }
     }
 
-    fn builder(&self) -> Server<tower::layer::util::Stack<MetricsLayer, tower::layer::util::Identity>> {
+    fn builder(
+        &self,
+    ) -> Server<tower::layer::util::Stack<MetricsLayer, tower::layer::util::Identity>> {
         let interval = self.options.keepalive_interval;
         Server::builder()
             .max_concurrent_streams(self.options.max_concurrent_streams)

@@ -240,7 +240,8 @@ impl Client {
         let response = sender.send_request(request).await.map_err(broken)?;
         let status = response.status();
         let body = Limited::new(response.into_body(), self.options.max_response_bytes);
-        let body = body.collect().await.map_err(|source| ClientError::Body { url: here(), source })?;
+        let body =
+            body.collect().await.map_err(|source| ClientError::Body { url: here(), source })?;
         Ok(Response { status, body: body.to_bytes() })
     }
 

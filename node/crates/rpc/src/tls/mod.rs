@@ -9,8 +9,8 @@ mod reload;
 mod roots;
 mod verify;
 
-pub(crate) use identity::sha256;
 pub use identity::TlsIdentity;
+pub(crate) use identity::sha256;
 pub use reload::{ReloadingTls, TlsFiles, WatchGuard};
 pub use roots::{RefusedRoot, RootSet};
 pub use rustls_pki_types::CertificateDer;

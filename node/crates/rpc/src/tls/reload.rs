@@ -17,7 +17,9 @@ use weft_settings::Tls;
 use zeroize::Zeroizing;
 
 use super::verify::{ClientVerifier, ServerVerifier};
-use super::{Alpn, ClientAuth, RootSet, TlsError, TlsIdentity, certificates_from_pem, provider, sha256};
+use super::{
+    Alpn, ClientAuth, RootSet, TlsError, TlsIdentity, certificates_from_pem, provider, sha256,
+};
 
 /// The source of the roots that come from files.
 const FILES: &str = "files";
