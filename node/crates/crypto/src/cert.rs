@@ -9,7 +9,7 @@ use x509_parser::{
 };
 
 use crate::{
-    hash,
+    der, hash,
     key::{KeyError, PublicKey, SignatureError},
     name::SubjectAltName,
     pem::{self, PemError},
@@ -376,22 +376,33 @@ impl Inner {
     }
 }
 
-/// The signed part starts after the outer SEQUENCE's tag and length.
+/// Where the signed part lies: after the outer SEQUENCE's tag and length.
+///
+/// What is around it is not covered by the signature, so it has to be exactly what DER allows;
+/// otherwise anyone could make other bytes of the same certificate.
 fn tbs_range(
     der: &[u8],
     parsed: &X509Certificate<'_>,
 ) -> Result<std::ops::Range<usize>, CertificateError> {
     let tbs: &[u8] = parsed.tbs_certificate.as_ref();
-    let start = match der.get(1) {
-        Some(length) if *length < 0x80 => 2,
-        Some(length) => 2 + usize::from(length & 0x7f),
-        None => return Err(malformed("cut short")),
-    };
-    let range = start..start + tbs.len();
-    match der.get(range.clone()) {
-        Some(bytes) if bytes == tbs => Ok(range),
-        _ => Err(malformed("the signed part is not where it belongs")),
-    }
+    let signature = der::bit_string(&parsed.signature_value.data);
+    let head = element_head(der).ok_or_else(|| malformed("cut short"))?;
+    let end = head + tbs.len();
+    let (algorithm, rest) = der
+        .get(end..)
+        .and_then(|after| after.split_at_checked(after.len().checked_sub(signature.len())?))
+        .ok_or_else(|| malformed("the signed part is not where it belongs"))?;
+    let suite = Suite::of_signature(&parsed.signature_algorithm);
+    let exact = der::sequence([tbs, algorithm, &signature]) == der
+        && rest == signature
+        && suite.is_none_or(|suite| algorithm == suite.signature_algorithm());
+    if exact { Ok(head..end) } else { Err(malformed("not in the form that DER prescribes")) }
+}
+
+/// Length of an element's tag and length octets.
+fn element_head(der: &[u8]) -> Option<usize> {
+    let length = *der.get(1)?;
+    Some(if length < 0x80 { 2 } else { 2 + usize::from(length & 0x7f) })
 }
 
 /// Drops the leading zeros of a serial number, so that one number has one form.
