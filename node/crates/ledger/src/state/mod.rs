@@ -6,7 +6,7 @@
 pub mod composite;
 pub(crate) mod encoding;
 pub mod metadata;
-mod overlay;
+pub(crate) mod overlay;
 mod reader;
 
 use bytes::Bytes;
