@@ -7,6 +7,7 @@
 //! | [`membership`] | which consenter has which id, and how that may change |
 //! | [`solo`] | an engine of one node, for development |
 //! | [`raft`] | the crash-fault-tolerant engine |
+//! | `sim`, `suite` | for tests (feature `sim`): a simulated cluster with faults, and the suite that every engine passes |
 //!
 //! Sockets, disks, clocks and blocks belong to the orderer.
 
@@ -14,7 +15,11 @@ pub mod engine;
 pub mod entry;
 pub mod membership;
 pub mod raft;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod solo;
+#[cfg(feature = "sim")]
+pub mod suite;
 
 mod rng;
 mod wire;

@@ -12,7 +12,7 @@ use super::log::{Base, is_block};
 use super::store::{Quarantine, Writer};
 use crate::engine::{Action, Applied, Delivered, Index};
 use crate::entry::Entry;
-use crate::membership::Change;
+use crate::membership::{Change, Membership};
 
 impl RaftEngine {
     /// Turns everything that is decided into actions.

@@ -1,0 +1,696 @@
+//! The event loop: nodes, their disks, and the network between them.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::disk::{Block, Disk};
+use super::record::{Record, Violation};
+use super::{Make, Spec, consenter};
+use crate::engine::{
+    Action, Delivered, Engine, EngineError, Event, Millis, NodeId, Role, Severity, Status,
+};
+use crate::entry::Entry;
+use crate::membership::{Change, Membership};
+use crate::raft::Start;
+use crate::rng::Rng;
+
+/// How messages fare.
+#[derive(Clone, Copy, Debug)]
+pub struct Network {
+    /// The least delay in milliseconds.
+    pub min_delay: u64,
+    /// The greatest delay; messages overtake each other within these bounds.
+    pub max_delay: u64,
+    /// Of a thousand messages, how many are lost.
+    pub lost: u64,
+    /// Of a thousand messages, how many come twice.
+    pub repeated: u64,
+}
+
+/// How a world is.
+#[derive(Clone, Copy, Debug)]
+pub struct WorldOptions {
+    /// The network.
+    pub network: Network,
+    /// The longest that a sync takes, in milliseconds.
+    pub sync_ms: u64,
+    /// Whether every block is synced. If not, it goes out with the next synced write of the log,
+    /// as it may where both share a journal.
+    pub sync_blocks: bool,
+}
+
+impl Default for WorldOptions {
+    fn default() -> Self {
+        let network = Network { min_delay: 1, max_delay: 5, lost: 0, repeated: 0 };
+        Self { network, sync_ms: 3, sync_blocks: true }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum What {
+    Arrive { from: NodeId, to: NodeId, message: Bytes },
+    Timer { node: NodeId, life: u64 },
+    Synced { node: NodeId, life: u64 },
+    Fetch { node: NodeId, life: u64 },
+    Found { node: NodeId, height: u64 },
+}
+
+struct Node {
+    engine: Option<Box<dyn Engine>>,
+    /// Which process this is; events for an earlier one are dropped.
+    life: u64,
+    disk: Disk,
+    inbox: VecDeque<Event>,
+    queue: VecDeque<Action>,
+    syncing: bool,
+    paused: bool,
+    removed: bool,
+    timer: Option<u64>,
+    fetch: Option<(Vec<NodeId>, u64)>,
+    start: Start,
+}
+
+impl Node {
+    fn new(disk: Disk, start: Start) -> Self {
+        Self {
+            engine: None,
+            life: 0,
+            disk,
+            inbox: VecDeque::new(),
+            queue: VecDeque::new(),
+            syncing: false,
+            paused: false,
+            removed: false,
+            timer: None,
+            fetch: None,
+            start,
+        }
+    }
+}
+
+/// A simulated cluster.
+pub struct World {
+    make: Make,
+    /// Its options; may be changed at any time.
+    pub options: WorldOptions,
+    rng: Rng,
+    now: u64,
+    order: u64,
+    events: BinaryHeap<Reverse<(u64, u64, What)>>,
+    nodes: BTreeMap<NodeId, Node>,
+    cut: BTreeSet<(NodeId, NodeId)>,
+    record: Record,
+    proposals: u64,
+    violation: Option<Violation>,
+    /// A hash over all that was sent and delivered: equal for equal runs.
+    trace: u64,
+}
+
+impl World {
+    /// A channel with `size` consenters, all running.
+    ///
+    /// # Errors
+    /// A [`Violation`] if an engine does not start.
+    pub fn new(make: Make, size: u64, seed: u64, options: WorldOptions) -> Result<Self, Violation> {
+        let consenters: Vec<Bytes> = (1..=size).map(consenter).collect();
+        let membership = Membership::genesis(&consenters)
+            .map_err(|e| Violation::Expected(format!("a genesis membership: {e}")))?;
+        let envelope = Bytes::from_static(b"genesis");
+        let genesis = Block {
+            index: 0,
+            number: 0,
+            entry: Entry::config(envelope, Change::None),
+            membership: Arc::new(membership),
+        };
+        let nodes = (1..=size)
+            .map(|id| (id, Node::new(Disk::with_ledger(vec![genesis.clone()]), Start::Bootstrap)))
+            .collect();
+        let mut world = Self {
+            make,
+            options,
+            rng: Rng::new(seed),
+            now: 0,
+            order: 0,
+            events: BinaryHeap::new(),
+            nodes,
+            cut: BTreeSet::new(),
+            record: Record::new(genesis),
+            proposals: 0,
+            violation: None,
+            trace: 0,
+        };
+        (1..=size).for_each(|id| world.start(id));
+        world.check()?;
+        Ok(world)
+    }
+
+    /// The first violation so far.
+    ///
+    /// # Errors
+    /// That violation.
+    pub fn check(&self) -> Result<(), Violation> {
+        self.violation.clone().map_or(Ok(()), Err)
+    }
+
+    /// Virtual milliseconds since the beginning.
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// A number that two runs share only if the same happened in both.
+    #[must_use]
+    pub fn trace(&self) -> u64 {
+        self.trace
+    }
+
+    /// Blocks that any node ever delivered, the genesis block included.
+    #[must_use]
+    pub fn height(&self) -> u64 {
+        self.record.height()
+    }
+
+    /// The history.
+    pub(crate) fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// How many terms had a leader that took proposals.
+    #[must_use]
+    pub fn terms_led(&self) -> usize {
+        self.record.terms_led()
+    }
+
+    pub(crate) fn random(&mut self, low: u64, high: u64) -> u64 {
+        self.rng.range(low, high)
+    }
+
+    /// Lets `ms` milliseconds pass.
+    ///
+    /// # Errors
+    /// The first violation.
+    pub fn run(&mut self, ms: u64) -> Result<(), Violation> {
+        let end = self.now + ms;
+        while self.violation.is_none() {
+            match self.events.peek() {
+                Some(Reverse((at, _, _))) if *at <= end => {}
+                _ => break,
+            }
+            if let Some(Reverse((at, _, what))) = self.events.pop() {
+                self.now = self.now.max(at);
+                self.happen(what);
+            }
+        }
+        self.now = self.now.max(end);
+        self.check()
+    }
+
+    /// Lets time pass until `done`, at most `ms` milliseconds.
+    ///
+    /// # Errors
+    /// The first violation, or that `what` did not come about.
+    pub fn run_until(
+        &mut self,
+        ms: u64,
+        what: &str,
+        done: impl Fn(&Self) -> bool,
+    ) -> Result<(), Violation> {
+        let end = self.now + ms;
+        while !done(self) {
+            if self.now >= end {
+                return Err(Violation::Expected(format!("{what} within {ms} ms")));
+            }
+            self.run(5)?;
+        }
+        Ok(())
+    }
+
+    fn at(&mut self, delay: u64, what: What) {
+        self.order += 1;
+        self.events.push(Reverse((self.now + delay, self.order, what)));
+    }
+
+    fn happen(&mut self, what: What) {
+        match what {
+            What::Arrive { from, to, message } => {
+                self.give(to, Event::Message { from, message });
+            }
+            What::Timer { node, life } if self.is_life(node, life) => {
+                if let Some(node) = self.nodes.get_mut(&node) {
+                    node.timer = None;
+                }
+                self.give(node, Event::Tick);
+            }
+            What::Synced { node, life } if self.is_life(node, life) => self.synced(node),
+            What::Fetch { node, life } if self.is_life(node, life) => self.fetch(node),
+            What::Found { node, height } => self.found(node, height),
+            What::Timer { .. } | What::Synced { .. } | What::Fetch { .. } => {}
+        }
+    }
+
+    fn is_life(&self, node: NodeId, life: u64) -> bool {
+        self.nodes.get(&node).is_some_and(|node| node.life == life && node.engine.is_some())
+    }
+
+    /// Puts an event into a running node's inbox and lets it work.
+    fn give(&mut self, id: NodeId, event: Event) {
+        if let Some(node) = self.nodes.get_mut(&id).filter(|node| node.engine.is_some()) {
+            node.inbox.push_back(event);
+            self.work(id);
+        }
+    }
+
+    /// The orderer's actor: take in what arrived, carry out what comes of it, wait for the disk.
+    fn work(&mut self, id: NodeId) {
+        loop {
+            if self.violation.is_some() || !self.execute(id) {
+                return;
+            }
+            let Some(node) = self.nodes.get_mut(&id) else { return };
+            let Some(engine) = node.engine.as_mut().filter(|_| !node.paused) else { return };
+            let events = std::mem::take(&mut node.inbox);
+            let now = Millis(self.now);
+            let errors: Vec<EngineError> =
+                events.into_iter().filter_map(|event| engine.receive(now, event).err()).collect();
+            node.queue.extend(engine.drain());
+            let idle = node.queue.is_empty();
+            for error in errors {
+                self.refused(id, &error);
+            }
+            if idle {
+                return self.set_timer(id);
+            }
+        }
+    }
+
+    /// Stray answers to what an earlier process asked, and messages of nodes that were removed,
+    /// are refused rightly; an engine that has to stop, or has lost its log, is not as it should.
+    fn refused(&mut self, node: NodeId, error: &EngineError) {
+        use crate::engine::MessageError as M;
+        let rightly = match error {
+            EngineError::BadMessage { reason, .. } => matches!(reason, M::UnknownSender),
+            EngineError::CatchUpMismatch { .. } => true,
+            other => other.severity() == Severity::Retry,
+        };
+        if !rightly {
+            self.fail(Violation::Refused { node, error: format!("{error:?}") });
+        }
+    }
+
+    fn fail(&mut self, violation: Violation) {
+        self.violation.get_or_insert(violation);
+    }
+
+    fn set_timer(&mut self, id: NodeId) {
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let Some(wakeup) = node.engine.as_ref().and_then(|engine| engine.wakeup()) else { return };
+        let at = wakeup.0.max(now + 1);
+        if node.timer.is_none_or(|set| at < set) {
+            node.timer = Some(at);
+            let life = node.life;
+            self.at(at - now, What::Timer { node: id, life });
+        }
+    }
+
+    /// Carries out actions until one has to wait for the disk. Whether all are done.
+    fn execute(&mut self, id: NodeId) -> bool {
+        loop {
+            let Some(node) = self.nodes.get_mut(&id) else { return false };
+            if node.syncing || node.paused {
+                return false;
+            }
+            let Some(action) = node.queue.pop_front() else { return true };
+            let sync = match action {
+                Action::Persist(persist) => {
+                    let sync = persist.sync;
+                    node.disk.write_log(persist);
+                    sync
+                }
+                Action::Deliver(delivered) => self.deliver(id, delivered),
+                other => {
+                    self.act(id, other);
+                    false
+                }
+            };
+            if sync {
+                self.begin_sync(id);
+            }
+        }
+    }
+
+    fn begin_sync(&mut self, id: NodeId) {
+        let delay = self.rng.range(0, self.options.sync_ms + 1);
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.syncing = true;
+            let life = node.life;
+            self.at(delay, What::Synced { node: id, life });
+        }
+    }
+
+    fn synced(&mut self, id: NodeId) {
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.disk.sync();
+            node.syncing = false;
+            self.work(id);
+        }
+    }
+
+    fn deliver(&mut self, id: NodeId, delivered: Delivered) -> bool {
+        let Delivered { index, number, entry, membership, .. } = delivered;
+        self.mix(&[id, index, number]);
+        self.add_block(id, Block { index, number, entry, membership });
+        self.options.sync_blocks
+    }
+
+    fn add_block(&mut self, id: NodeId, block: Block) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let known = self.record.height();
+        let checked = self.record.deliver(id, &block, node.disk.ledger().last(), self.now);
+        node.disk.write_block(block.clone());
+        if let Err(violation) = checked {
+            return self.fail(violation);
+        }
+        if self.record.height() > known {
+            self.start_newcomer(&block);
+        }
+    }
+
+    fn act(&mut self, id: NodeId, action: Action) {
+        match action {
+            Action::Send { to, message } => self.send(id, to, message),
+            Action::Leading { term } => {
+                if let Err(violation) = self.record.leads(id, term) {
+                    self.fail(violation);
+                }
+            }
+            Action::CatchUp { from, height, .. } => self.begin_fetch(id, from, height),
+            Action::Evicted => {
+                self.stop(id);
+                if let Some(node) = self.nodes.get_mut(&id) {
+                    node.removed = true;
+                }
+            }
+            // Engines that ask for these are simulated with their own answers.
+            _ => {}
+        }
+    }
+
+    fn send(&mut self, from: NodeId, to: NodeId, message: Bytes) {
+        let Network { min_delay, max_delay, lost, repeated } = self.options.network;
+        self.mix(&[from, to, message.len() as u64]);
+        if self.cut.contains(&(from, to)) || self.rng.range(0, 1000) < lost {
+            if self.rng.range(0, 4) == 0 {
+                let node = to;
+                if let Some(sender) = self.nodes.get_mut(&from) {
+                    sender.inbox.push_back(Event::Unreachable { node });
+                }
+            }
+            return;
+        }
+        let copies = if self.rng.range(0, 1000) < repeated { 2 } else { 1 };
+        for _ in 0..copies {
+            let delay = self.rng.range(min_delay, max_delay + 1);
+            self.at(delay, What::Arrive { from, to, message: message.clone() });
+        }
+    }
+
+    fn mix(&mut self, values: &[u64]) {
+        for value in values.iter().chain(&[self.now]) {
+            self.trace = (self.trace ^ value).wrapping_mul(0x0100_0000_01b3).rotate_left(5);
+        }
+    }
+
+    fn begin_fetch(&mut self, id: NodeId, from: Vec<NodeId>, height: u64) {
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.fetch = Some((from, height));
+            let life = node.life;
+            self.at(10, What::Fetch { node: id, life });
+        }
+    }
+
+    /// Fetches a few blocks at a time, so that a crash can fall between.
+    fn fetch(&mut self, id: NodeId) {
+        const AT_ONCE: usize = 4;
+        let Some(node) = self.nodes.get(&id) else { return };
+        let (life, height) = (node.life, node.disk.height());
+        let Some((from, target)) = node.fetch.clone() else { return };
+        let source = from.iter().find(|source| {
+            let up = self.nodes.get(source).is_some_and(|n| n.engine.is_some());
+            up && self.is_linked(**source, id) && self.height_of(**source) > height
+        });
+        let blocks: Vec<Block> = match source.and_then(|source| self.nodes.get(source)) {
+            Some(source) => source.disk.ledger().iter().skip(height as usize).cloned().collect(),
+            None => Vec::new(),
+        };
+        for block in blocks.into_iter().take(AT_ONCE).take_while(|b| b.number < target) {
+            self.add_block(id, block);
+        }
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        node.disk.sync();
+        if node.disk.height() < target {
+            return self.at(20, What::Fetch { node: id, life });
+        }
+        node.fetch = None;
+        self.give(id, Event::CaughtUp { height: target });
+    }
+
+    fn is_linked(&self, a: NodeId, b: NodeId) -> bool {
+        !self.cut.contains(&(a, b)) && !self.cut.contains(&(b, a))
+    }
+
+    /// Starts the nodes that a config block adds, with the blocks up to there.
+    fn start_newcomer(&mut self, block: &Block) {
+        for id in block.membership.ids() {
+            if !self.nodes.contains_key(&id) {
+                let delay = self.rng.range(1, 500);
+                self.at(delay, What::Found { node: id, height: block.number + 1 });
+            }
+        }
+    }
+
+    fn found(&mut self, id: NodeId, height: u64) {
+        let blocks = self.record.blocks().iter().take(height as usize).cloned().collect();
+        self.nodes.insert(id, Node::new(Disk::with_ledger(blocks), Start::Join));
+        self.start(id);
+    }
+
+    /// Starts a node's process if it is down.
+    pub fn start(&mut self, id: NodeId) {
+        let seed = self.rng.next();
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let Some(applied) = node.disk.applied() else { return };
+        if node.engine.is_some() || node.removed {
+            return;
+        }
+        let records = node.disk.records();
+        let spec =
+            Spec { node: id, applied, records, start: node.start, seed, now: Millis(self.now) };
+        match (self.make)(spec) {
+            Ok(engine) => {
+                node.engine = Some(engine);
+                node.paused = false;
+                self.work(id);
+            }
+            Err(error) => self.fail(Violation::Restart { node: id, error }),
+        }
+    }
+
+    fn stop(&mut self, id: NodeId) {
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.engine = None;
+            node.life += 1;
+            node.inbox.clear();
+            node.queue.clear();
+            (node.syncing, node.paused, node.timer, node.fetch) = (false, false, None, None);
+        }
+    }
+
+    /// Kills a node's process; its disk loses part of what was not synced.
+    pub fn crash(&mut self, id: NodeId) {
+        self.stop(id);
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.disk.crash(&mut self.rng);
+            // A node that got as far as persisting anything has run before.
+            if !node.disk.records().is_empty() {
+                node.start = Start::Restart;
+            }
+        }
+    }
+
+    /// Kills a node and loses its log; it is started again as one that rejoins.
+    pub fn wipe(&mut self, id: NodeId) {
+        self.crash(id);
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.disk.wipe_log();
+            node.start = Start::Rejoin;
+        }
+    }
+
+    /// Stalls a node's process; what arrives waits.
+    pub fn pause(&mut self, id: NodeId) {
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.paused = true;
+        }
+    }
+
+    /// Lets a stalled process go on.
+    pub fn resume(&mut self, id: NodeId) {
+        if let Some(node) = self.nodes.get_mut(&id).filter(|node| node.paused) {
+            node.paused = false;
+            self.work(id);
+        }
+    }
+
+    /// Cuts the link from one node to another, in that direction.
+    pub fn cut(&mut self, from: NodeId, to: NodeId) {
+        self.cut.insert((from, to));
+    }
+
+    /// Cuts all links between a group and the others, in both directions.
+    pub fn partition(&mut self, group: &BTreeSet<NodeId>) {
+        let all: Vec<NodeId> = self.nodes.keys().copied().collect();
+        for &a in &all {
+            for &b in all.iter().filter(|b| group.contains(&a) != group.contains(b)) {
+                self.cut.insert((a, b));
+            }
+        }
+    }
+
+    /// Restores all links.
+    pub fn heal(&mut self) {
+        self.cut.clear();
+    }
+
+    /// Ends all faults: links, lost messages, stalled and crashed processes.
+    pub fn heal_all(&mut self) {
+        self.heal();
+        self.options.network = WorldOptions::default().network;
+        self.options.sync_ms = WorldOptions::default().sync_ms;
+        for id in self.ids() {
+            self.resume(id);
+            self.start(id);
+        }
+    }
+
+    /// All nodes there ever were.
+    #[must_use]
+    pub fn ids(&self) -> Vec<NodeId> {
+        self.nodes.keys().copied().collect()
+    }
+
+    /// The members after the last block that any node delivered.
+    #[must_use]
+    pub fn membership(&self) -> Option<Arc<Membership>> {
+        self.record.blocks().last().map(|block| Arc::clone(&block.membership))
+    }
+
+    /// A running node's status.
+    #[must_use]
+    pub fn status(&self, id: NodeId) -> Option<Status> {
+        self.nodes.get(&id)?.engine.as_ref().map(|engine| engine.status())
+    }
+
+    /// The height of a node's ledger.
+    #[must_use]
+    pub fn height_of(&self, id: NodeId) -> u64 {
+        self.nodes.get(&id).map_or(0, |node| node.disk.height())
+    }
+
+    /// The entries in a node's ledger, without the genesis block's.
+    #[must_use]
+    pub fn entries_of(&self, id: NodeId) -> Vec<Entry> {
+        let ledger = self.nodes.get(&id).map_or(&[][..], |node| node.disk.ledger());
+        ledger.iter().skip(1).map(|block| block.entry.clone()).collect()
+    }
+
+    /// Whether a node was removed and knows it.
+    #[must_use]
+    pub fn is_removed(&self, id: NodeId) -> bool {
+        self.nodes.get(&id).is_some_and(|node| node.removed)
+    }
+
+    /// Whether any running node is in quarantine.
+    #[must_use]
+    pub fn has_quarantine(&self) -> bool {
+        let mut roles = self.ids().into_iter().filter_map(|id| self.status(id)).map(|s| s.role);
+        roles.any(|role| role == Role::Quarantined)
+    }
+
+    /// The node that takes proposals, of several the one with the highest term.
+    #[must_use]
+    pub fn leader(&self) -> Option<NodeId> {
+        let leaders = self.nodes.iter().filter(|(_, node)| !node.paused);
+        let leaders = leaders.filter_map(|(id, _)| self.status(*id));
+        let leaders = leaders.filter(|status| status.accepts_proposals);
+        leaders.max_by_key(|status| status.term).map(|status| status.node)
+    }
+
+    /// A new batch that differs from all others.
+    pub fn batch(&mut self) -> Entry {
+        self.proposals += 1;
+        let envelopes = (0..self.rng.range(1, 4)).map(|part| {
+            let padding = "x".repeat(self.rng.range(0, 200) as usize);
+            Bytes::from(format!("{}-{part}-{padding}", self.proposals))
+        });
+        Entry::normal(envelopes.collect())
+    }
+
+    /// A new config entry that leads to these consenters.
+    ///
+    /// # Errors
+    /// That the membership cannot be changed so.
+    pub fn config(&mut self, consenters: &[Bytes]) -> Result<Entry, Violation> {
+        self.proposals += 1;
+        let envelope = Bytes::from(format!("{}-config", self.proposals));
+        let membership = self.membership();
+        let change = membership.as_ref().map(|now| Ok(now.change_to(&now.updated(consenters)?)));
+        match change {
+            Some(Ok(change)) => Ok(Entry::config(envelope, change)),
+            Some(Err::<_, crate::MembershipError>(e)) => Err(Violation::Expected(e.to_string())),
+            None => Err(Violation::Expected("a membership".into())),
+        }
+    }
+
+    /// Proposes at a node.
+    ///
+    /// # Errors
+    /// The engine's refusal; `None` if the node does not run, or is busy with its disk.
+    pub fn propose(&mut self, id: NodeId, entry: Entry) -> Result<(), Option<EngineError>> {
+        let now = self.now;
+        let node = self.nodes.get_mut(&id).filter(|node| !node.paused && !node.syncing);
+        // Rule 3 of the engine's contract: what was delivered is applied first.
+        let node = node.filter(|node| node.queue.is_empty());
+        let engine = node.and_then(|node| node.engine.as_mut()).ok_or(None)?;
+        let taken = engine.receive(Millis(now), Event::Propose(entry.clone()));
+        if taken.is_ok() {
+            self.record.proposed(&entry, now);
+        }
+        self.work(id);
+        taken.map_err(Some)
+    }
+
+    /// Hands an event to a node, as the orderer would.
+    pub fn tell(&mut self, id: NodeId, event: Event) {
+        self.give(id, event);
+    }
+
+    /// Checks that all members have everything that was ever delivered.
+    ///
+    /// # Errors
+    /// [`Violation::Lost`].
+    pub fn check_complete(&self) -> Result<(), Violation> {
+        let expected = self.record.height();
+        let members: Vec<NodeId> = self.membership().map_or(Vec::new(), |m| m.ids().collect());
+        for node in members {
+            let height = self.height_of(node);
+            if height != expected {
+                return Err(Violation::Lost { node, height, expected });
+            }
+        }
+        self.check()
+    }
+}
