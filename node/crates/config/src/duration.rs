@@ -66,10 +66,12 @@ fn component(text: &str) -> Result<(u128, &str), &'static str> {
     }
     let whole: u128 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| "bad number")? };
     let mut nanos = whole.checked_mul(unit).ok_or("it is too long")?;
-    let mut scale = unit;
-    for digit in fraction.bytes() {
-        scale /= 10;
-        nanos += u128::from(digit - b'0') * scale;
+    // Digits past the 18th are below a nanosecond for every unit.
+    let fraction = fraction.get(..18).unwrap_or(fraction);
+    if !fraction.is_empty() {
+        let parts: u128 = fraction.parse().map_err(|_| "bad number")?;
+        let scale = fraction.bytes().fold(1, |scale: u128, _| scale * 10);
+        nanos += parts * unit / scale;
     }
     Ok((nanos, rest))
 }
