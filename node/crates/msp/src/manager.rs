@@ -16,6 +16,10 @@ use crate::{
 /// active at once in most networks.
 const DEFAULT_CAPACITY: usize = 2048;
 
+/// Encoded identities that are longer, in octets, are read each time: text around the certificate
+/// is tolerated, and a member must not be able to have it remembered over and over.
+const MAX_REMEMBERED: usize = 4096;
+
 /// Two MSPs have the same id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("failed to set up the MSPs: {msp_id} is defined twice")]
@@ -87,7 +91,9 @@ impl MspManager {
             return Ok(identity);
         }
         let identity = Arc::new(self.read(serialized)?);
-        self.cache.insert(&identity);
+        if serialized.len() <= MAX_REMEMBERED {
+            self.cache.insert(&identity);
+        }
         Ok(identity)
     }
 

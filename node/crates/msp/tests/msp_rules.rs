@@ -39,8 +39,7 @@ fn roles_by_unit() {
         assert_valid(&identity);
         assert_eq!(identity.roles().iter().collect::<Vec<_>>(), [role]);
         for wanted in PrincipalRole::ALL {
-            let expected =
-                wanted == PrincipalRole::Member || wanted.as_str() == role.as_str();
+            let expected = wanted == PrincipalRole::Member || wanted.as_str() == role.as_str();
             let result = identity.satisfies(&Principal::role("Org1MSP", wanted), NOW);
             assert_eq!(result.is_ok(), expected, "{role} as {wanted}: {result:?}");
         }
@@ -70,10 +69,7 @@ fn roles_tied_to_an_authority() {
     assert_valid(&org.identity(&issue(&one, "x", &["peer"])));
     assert_valid(&org.identity(&issue(&two, "x", &["client"])));
     let wrong = org.identity(&issue(&two, "x", &["peer"]));
-    assert_eq!(
-        wrong.validate(NOW),
-        Err(IdentityError::WrongCertifier { unit: "peer".to_owned() })
-    );
+    assert_eq!(wrong.validate(NOW), Err(IdentityError::WrongCertifier { unit: "peer".to_owned() }));
     // The root has subordinates and issues no identities itself.
     let direct = org.identity(&org.issue("x", &["client"]));
     assert!(matches!(direct.validate(NOW), Err(IdentityError::IssuerNotLeaf { .. })));
@@ -109,10 +105,7 @@ fn validity_is_judged_at_the_time_given() {
     profile.validity = validity(0, 60);
     let identity = org.identity(&org.ca.issue(key.public_key(), &profile).unwrap());
     let member = Principal::role("Org1MSP", PrincipalRole::Member);
-    assert!(matches!(
-        identity.validate(later(-1)),
-        Err(IdentityError::NotYetValid { .. })
-    ));
+    assert!(matches!(identity.validate(later(-1)), Err(IdentityError::NotYetValid { .. })));
     assert_eq!(identity.validate(later(0)), Ok(()));
     assert_eq!(identity.validate(Timestamp::new(later(60).seconds(), 999).unwrap()), Ok(()));
     assert!(matches!(identity.validate(later(61)), Err(IdentityError::Expired { .. })));
@@ -137,8 +130,7 @@ fn expired_authority() {
     org.config.root_certs = vec![pem(ca.certificate())];
     let mut profile = leaf_profile("x", &["peer"]);
     profile.validity = validity(-500, 60);
-    let certificate =
-        ca.issue(PrivateKey::generate().unwrap().public_key(), &profile).unwrap();
+    let certificate = ca.issue(PrivateKey::generate().unwrap().public_key(), &profile).unwrap();
     let identity = org.identity(&certificate);
     assert_eq!(identity.validate(later(60)), Ok(()));
     assert!(matches!(identity.validate(later(61)), Err(IdentityError::Expired { .. })));
@@ -162,8 +154,7 @@ fn renewed_authority() {
     org.config.root_certs = vec![pem(old.certificate()), pem(new.certificate())];
     let mut profile = leaf_profile("x", &["peer"]);
     profile.validity = validity(-1000, 5000);
-    let certificate =
-        new.issue(PrivateKey::generate().unwrap().public_key(), &profile).unwrap();
+    let certificate = new.issue(PrivateKey::generate().unwrap().public_key(), &profile).unwrap();
     let identity = org.identity(&certificate);
     assert_eq!(identity.validate(later(5000)), Ok(()));
     org.config.root_certs.remove(0);
@@ -189,8 +180,7 @@ fn other_authorities_are_not_trusted() {
     ));
     // A member cannot act as an authority.
     let signer = org.signer("x", &["peer"]);
-    let fake =
-        CertificateAuthority::new(signer.certificate().clone(), signer.key().clone());
+    let fake = CertificateAuthority::new(signer.certificate().clone(), signer.key().clone());
     assert!(fake.is_err());
     // A trusted certificate under another MSP's name.
     let other = org.msp().deserialize_identity(&serialized("Org2MSP", &stranger)).unwrap_err();
@@ -366,7 +356,8 @@ fn other_principals() {
 
     let unknown = MspPrincipal { principal_classification: 9, principal: Bytes::new() };
     assert_eq!(check(&unknown), Err(PrincipalError::UnknownClassification(9)));
-    let malformed = MspPrincipal { principal_classification: 0, principal: Bytes::from_static(b"\xff") };
+    let malformed =
+        MspPrincipal { principal_classification: 0, principal: Bytes::from_static(b"\xff") };
     assert!(matches!(check(&malformed), Err(PrincipalError::Decode(_))));
 }
 
@@ -408,30 +399,25 @@ fn definitions_that_are_refused() {
     };
     check(&|org| org.config.name.clear(), |e| matches!(e, MspError::Id(_)));
     check(&|org| org.config.root_certs.clear(), |e| matches!(e, MspError::NoRoots { .. }));
-    check(
-        &|org| org.config.root_certs.push(Bytes::from_static(b"nonsense")),
-        |e| matches!(e, MspError::Certificate { list: "root certificate", index: 1, .. }),
-    );
-    check(
-        &|org| org.config.root_certs = vec![pem(&org.issue("x", &["peer"]))],
-        |e| {
-            matches!(e, MspError::Authorities { source: ChainError::NotAuthority { .. }, .. })
-        },
-    );
+    check(&|org| org.config.root_certs.push(Bytes::from_static(b"nonsense")), |e| {
+        matches!(e, MspError::Certificate { list: "root certificate", index: 1, .. })
+    });
+    check(&|org| org.config.root_certs = vec![pem(&org.issue("x", &["peer"]))], |e| {
+        matches!(e, MspError::Authorities { source: ChainError::NotAuthority { .. }, .. })
+    });
     check(
         &|org| org.config.root_certs = vec![pem(intermediate(&org.ca, "below").certificate())],
-        |e| {
-            matches!(e, MspError::Authorities { source: ChainError::RootNotSelfSigned { .. }, .. })
-        },
+        |e| matches!(e, MspError::Authorities { source: ChainError::RootNotSelfSigned { .. }, .. }),
     );
     check(
-        &|org| org.config.tls_intermediate_certs = vec![pem(intermediate(&org.ca, "b").certificate())],
+        &|org| {
+            org.config.tls_intermediate_certs = vec![pem(intermediate(&org.ca, "b").certificate())]
+        },
         |e| matches!(e, MspError::TlsAuthorities { .. }),
     );
-    check(
-        &|org| org.config.revocation_list = vec![Bytes::from_static(b"nonsense")],
-        |e| matches!(e, MspError::RevocationList { index: 0, .. }),
-    );
+    check(&|org| org.config.revocation_list = vec![Bytes::from_static(b"nonsense")], |e| {
+        matches!(e, MspError::RevocationList { index: 0, .. })
+    });
     check(
         &|org| {
             org.config.crypto_config = Some(FabricCryptoConfig {

@@ -139,7 +139,7 @@ pub fn format(policy: &SignaturePolicyEnvelope) -> Result<String, FormatError> {
     }
 }
 
-/// A signature policy as text for people: like [`format`], with `<…>` where the language has no
+/// A signature policy as text for people: like [`format()`], with `<…>` where the language has no
 /// words.
 #[must_use]
 pub fn describe(policy: &SignaturePolicyEnvelope) -> String {

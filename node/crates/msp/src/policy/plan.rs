@@ -31,11 +31,15 @@ pub struct PrincipalCount {
 /// Principals count as different unless they are equal: that a peer is also a member is not used.
 ///
 /// # Errors
-/// [`CompileError`] when a rule is empty or refers to a principal that is not there.
+/// [`CompileError`] when the version is not 0, a rule is empty or refers to a principal that is not
+/// there.
 pub fn combinations(
     policy: &SignaturePolicyEnvelope,
     limit: usize,
 ) -> Result<Vec<Vec<PrincipalCount>>, CompileError> {
+    if policy.version != 0 {
+        return Err(CompileError::Version(policy.version));
+    }
     let rule = policy.rule.as_ref().ok_or(CompileError::Empty)?;
     let first = first_equal(&policy.identities);
     let mut search = Search { first, limit, work: limit.saturating_mul(WORK_PER_SET) };

@@ -10,9 +10,7 @@ use weft_crypto::{
     RevokedCertificate, Validity,
 };
 use weft_msp::{Identity, Msp, MspManager, SignedData, SigningIdentity, ValidAt};
-use weft_protos::msp::{
-    FabricMspConfig, FabricNodeOUs, FabricOuIdentifier, SerializedIdentity,
-};
+use weft_protos::msp::{FabricMspConfig, FabricNodeOUs, FabricOuIdentifier, SerializedIdentity};
 use weft_types::{MspId, Signer as _, Timestamp};
 
 /// A time at which everything below is valid.
@@ -78,8 +76,7 @@ pub fn serialized(msp_id: &str, certificate: &Certificate) -> Bytes {
 }
 
 pub fn serialized_text(msp_id: &str, pem: &str) -> Bytes {
-    let identity =
-        SerializedIdentity { mspid: msp_id.to_owned(), id_bytes: pem.to_owned().into() };
+    let identity = SerializedIdentity { mspid: msp_id.to_owned(), id_bytes: pem.to_owned().into() };
     identity.encode_to_vec().into()
 }
 
@@ -172,7 +169,9 @@ pub fn with_other_s(certificate: &Certificate) -> Certificate {
     // The signature is the last element: BIT STRING { 0, SEQUENCE { r, s } }.
     let start = (0..der.len())
         .rev()
-        .find(|at| der[*at] == 0x03 && der[at + 1] as usize == der.len() - at - 2 && der[at + 2] == 0)
+        .find(|at| {
+            der[*at] == 0x03 && der[at + 1] as usize == der.len() - at - 2 && der[at + 2] == 0
+        })
         .unwrap();
     let signature = p256::ecdsa::Signature::from_der(&der[start + 3..]).unwrap();
     let (r, s) = signature.split_scalars();
