@@ -2,3 +2,7 @@
 //! transaction's way through it.
 
 pub mod chaincode;
+pub mod channel;
+pub mod commit;
+pub mod deliver;
+pub mod deliver_client;

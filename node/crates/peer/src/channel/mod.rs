@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use weft_config::Bundle;
-use weft_ledger::{Ledger, LedgerError};
+use weft_ledger::{BlockStoreError, Ledger};
 use weft_protos::common::Block;
 use weft_types::{BlockNumber, ChannelId};
 
@@ -76,7 +76,7 @@ pub enum StatusError {
     Closed,
     /// The ledger cannot be read.
     #[error("failed to look up a transaction")]
-    Ledger(#[source] LedgerError),
+    Ledger(#[source] BlockStoreError),
 }
 
 impl Channel {
@@ -137,19 +137,19 @@ impl Channel {
     ///
     /// # Errors
     /// Fails when the ledger cannot be read.
-    pub fn block(&self, number: BlockNumber) -> Result<Option<Arc<Block>>, LedgerError> {
+    pub fn block(&self, number: BlockNumber) -> Result<Option<Arc<Block>>, BlockStoreError> {
         if let Some(block) = self.recent.get(number) {
             return Ok(Some(block));
         }
-        Ok(self.ledger.block(number)?.map(Arc::new))
+        Ok(self.ledger.blocks().block(number)?.map(Arc::new))
     }
 
     /// What became of a transaction, if it is committed.
     ///
     /// # Errors
     /// Fails when the ledger cannot be read.
-    pub fn tx_status(&self, tx_id: &str) -> Result<Option<CommitStatus>, LedgerError> {
-        let found = self.ledger.transaction_location(tx_id)?;
+    pub fn tx_status(&self, tx_id: &str) -> Result<Option<CommitStatus>, BlockStoreError> {
+        let found = self.ledger.blocks().transaction(tx_id)?;
         Ok(found.map(|at| CommitStatus { block: at.block, code: at.code }))
     }
 
@@ -247,4 +247,20 @@ impl std::fmt::Debug for Channel {
             .field("config", &self.bundle.load().sequence())
             .finish_non_exhaustive()
     }
+}
+
+/// An error with all its causes, on one line.
+pub(crate) fn report(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        // Some errors repeat their cause in their own text.
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        next = cause.source();
+    }
+    text
 }

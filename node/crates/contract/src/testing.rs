@@ -1,0 +1,289 @@
+//! Contracts under test: a ledger in memory that runs a contract's transactions, without a peer.
+//!
+//! ```
+//! # use weft_contract::{Context, ContractError, Functions, testing::MockLedger};
+//! # async fn put(ctx: Context, key: String, value: String) -> Result<(), ContractError> {
+//! #     ctx.put_state(&key, value).await
+//! # }
+//! # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+//! # runtime.block_on(async {
+//! let ledger = MockLedger::new("asset", Functions::new().on("Put", put));
+//! let receipt = ledger.submit("Put", &["a", "1"]).await.unwrap();
+//! assert_eq!(ledger.state("a").unwrap(), "1");
+//! assert!(receipt.event.is_none());
+//! ledger.submit("Put", &["a"]).await.unwrap_err();
+//! # });
+//! ```
+//!
+//! As on a real ledger, a transaction reads what earlier ones have committed, and not what it
+//! has written itself; a transaction that fails leaves nothing behind.
+
+mod state;
+mod transaction;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use prost::Message;
+use weft_protos::peer::chaincode_message::Type;
+use weft_protos::peer::{
+    ChaincodeInput, ChaincodeMessage, ChaincodeProposalPayload, Proposal, SignedProposal,
+};
+use weft_protos::{common, msp};
+
+use self::state::{State, Write};
+use self::transaction::{Pending, Transaction};
+use crate::{Context, Contract, ContractError, session};
+
+/// Who proposes, when, and with which transient data.
+#[derive(Debug, Clone)]
+struct Surroundings {
+    channel: String,
+    msp_id: String,
+    certificate: Bytes,
+    seconds: i64,
+    transient: BTreeMap<String, Bytes>,
+    transactions: u64,
+}
+
+/// A ledger in memory with one or more contracts.
+#[derive(Clone)]
+pub struct MockLedger {
+    name: String,
+    contracts: Arc<Mutex<BTreeMap<String, Arc<dyn Contract>>>>,
+    state: Arc<Mutex<State>>,
+    surroundings: Arc<Mutex<Surroundings>>,
+}
+
+/// What a transaction has done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// Its id.
+    pub tx_id: String,
+    /// The response's payload.
+    pub payload: Bytes,
+    /// The event it has set: name and payload.
+    pub event: Option<(String, Bytes)>,
+    /// Its writes of the contract's own keys, by key; `None` deletes.
+    pub writes: BTreeMap<String, Option<Bytes>>,
+}
+
+impl Receipt {
+    /// The payload as text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.payload).into_owned()
+    }
+}
+
+impl MockLedger {
+    /// An empty ledger, of channel `mockchannel`, with a contract of this name. Transactions come
+    /// from `Org1MSP`, one second apart.
+    pub fn new(name: impl Into<String>, contract: impl Contract) -> Self {
+        let surroundings = Surroundings {
+            channel: "mockchannel".to_owned(),
+            msp_id: "Org1MSP".to_owned(),
+            certificate: Bytes::new(),
+            seconds: 1_700_000_000,
+            transient: BTreeMap::new(),
+            transactions: 0,
+        };
+        let ledger = Self {
+            name: name.into(),
+            contracts: Arc::default(),
+            state: Arc::default(),
+            surroundings: Arc::new(Mutex::new(surroundings)),
+        };
+        let name = ledger.name.clone();
+        ledger.add_contract(name, contract);
+        ledger
+    }
+
+    /// Adds a contract that others can call, or that [`of`](Self::of) reaches.
+    pub fn add_contract(&self, name: impl Into<String>, contract: impl Contract) {
+        self.contracts.lock().insert(name.into(), Arc::new(contract));
+    }
+
+    /// The same ledger, with transactions of another contract on it.
+    #[must_use]
+    pub fn of(&self, name: &str) -> Self {
+        Self { name: name.to_owned(), ..self.clone() }
+    }
+
+    /// Sets who proposes from now on. The certificate, PEM, may be empty when the contract does
+    /// not look at it.
+    pub fn set_creator(&self, msp_id: &str, certificate_pem: impl Into<Bytes>) {
+        let mut surroundings = self.surroundings.lock();
+        msp_id.clone_into(&mut surroundings.msp_id);
+        surroundings.certificate = certificate_pem.into();
+    }
+
+    /// Sets the time of the next transaction, in seconds since the beginning of 1970.
+    pub fn set_time(&self, seconds: i64) {
+        self.surroundings.lock().seconds = seconds;
+    }
+
+    /// Sets the transient data that comes with each transaction from now on.
+    pub fn set_transient(&self, transient: BTreeMap<String, Bytes>) {
+        self.surroundings.lock().transient = transient;
+    }
+
+    /// The committed value of a key of the contract.
+    #[must_use]
+    pub fn state(&self, key: &str) -> Option<Bytes> {
+        self.state.lock().get(&self.name, key)
+    }
+
+    /// Sets a key of the contract, as an earlier transaction would have.
+    pub fn set_state(&self, key: &str, value: impl Into<Bytes>) {
+        let write = Write::Value(Some(value.into()));
+        let writes = BTreeMap::from([((self.name.clone(), key.to_owned()), vec![write])]);
+        let tx_id = self.next_id();
+        let seconds = self.surroundings.lock().seconds;
+        self.state.lock().commit(&tx_id, seconds, writes);
+    }
+
+    /// Runs a transaction and commits it.
+    ///
+    /// # Errors
+    /// Fails where the contract refuses; nothing is committed then.
+    pub async fn submit(&self, function: &str, args: &[&str]) -> Result<Receipt, ContractError> {
+        self.run(function, text_args(args), Type::Transaction, true).await
+    }
+
+    /// As [`submit`](Self::submit), with any bytes as arguments.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit).
+    pub async fn submit_bytes(
+        &self,
+        function: &str,
+        args: Vec<Bytes>,
+    ) -> Result<Receipt, ContractError> {
+        self.run(function, args, Type::Transaction, true).await
+    }
+
+    /// Runs the contract's initialization and commits it.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit).
+    pub async fn init(&self, function: &str, args: &[&str]) -> Result<Receipt, ContractError> {
+        self.run(function, text_args(args), Type::Init, true).await
+    }
+
+    /// Runs a transaction and drops its writes.
+    ///
+    /// # Errors
+    /// Fails where the contract refuses.
+    pub async fn evaluate(&self, function: &str, args: &[&str]) -> Result<Receipt, ContractError> {
+        self.run(function, text_args(args), Type::Transaction, false).await
+    }
+
+    async fn run(
+        &self,
+        function: &str,
+        mut args: Vec<Bytes>,
+        kind: Type,
+        commit: bool,
+    ) -> Result<Receipt, ContractError> {
+        args.insert(0, Bytes::copy_from_slice(function.as_bytes()));
+        let tx_id = self.next_id();
+        let (seconds, proposal, channel) = self.propose();
+        let pending = Arc::new(Mutex::new(Pending::default()));
+        let message = ChaincodeMessage {
+            r#type: kind.into(),
+            payload: ChaincodeInput { args, ..Default::default() }.encode_to_vec().into(),
+            txid: tx_id.clone(),
+            channel_id: channel,
+            proposal: Some(proposal),
+            ..Default::default()
+        };
+        let (payload, event) = self.call(&self.name, message, &pending, 0).await?;
+        let writes = std::mem::take(&mut pending.lock().writes);
+        let own = writes
+            .iter()
+            .filter(|((namespace, _), _)| *namespace == self.name)
+            .filter_map(|((_, key), writes)| Some((key.clone(), last_value(writes)?)))
+            .collect();
+        if commit {
+            self.state.lock().commit(&tx_id, seconds, writes);
+        }
+        Ok(Receipt { tx_id, payload, event, writes: own })
+    }
+
+    /// Runs one contract; calls of other contracts come back here.
+    async fn call(
+        &self,
+        name: &str,
+        message: ChaincodeMessage,
+        pending: &Arc<Mutex<Pending>>,
+        depth: usize,
+    ) -> Result<(Bytes, Option<(String, Bytes)>), ContractError> {
+        let contract = self.contracts.lock().get(name).cloned();
+        let contract = contract
+            .ok_or_else(|| ContractError::Peer(format!("chaincode {name} is not defined")))?;
+        let backend = Transaction::new(self.clone(), name, &message, Arc::clone(pending), depth);
+        let ctx = Context::new(Arc::new(backend), message).map_err(ContractError::Decode)?;
+        let payload = session::invoke(contract.as_ref(), &ctx).await?;
+        ctx.flush().await?;
+        let event = ctx.take_event().map(|event| (event.event_name, event.payload));
+        Ok((payload, event))
+    }
+
+    fn next_id(&self) -> String {
+        let mut surroundings = self.surroundings.lock();
+        surroundings.transactions += 1;
+        format!("{:064x}", surroundings.transactions)
+    }
+
+    /// A proposal of the present surroundings, and its time; the clock moves on.
+    fn propose(&self) -> (i64, SignedProposal, String) {
+        let mut surroundings = self.surroundings.lock();
+        let seconds = surroundings.seconds;
+        surroundings.seconds += 1;
+        let channel_header = common::ChannelHeader {
+            channel_id: surroundings.channel.clone(),
+            timestamp: Some(prost_types::Timestamp { seconds, nanos: 0 }),
+            ..Default::default()
+        };
+        let creator = msp::SerializedIdentity {
+            mspid: surroundings.msp_id.clone(),
+            id_bytes: surroundings.certificate.clone(),
+        };
+        let signature_header = common::SignatureHeader {
+            creator: creator.encode_to_vec().into(),
+            ..Default::default()
+        };
+        let header = common::Header {
+            channel_header: channel_header.encode_to_vec().into(),
+            signature_header: signature_header.encode_to_vec().into(),
+        };
+        let payload = ChaincodeProposalPayload {
+            transient_map: surroundings.transient.clone(),
+            ..Default::default()
+        };
+        let proposal = Proposal {
+            header: header.encode_to_vec().into(),
+            payload: payload.encode_to_vec().into(),
+            ..Default::default()
+        };
+        let signed = SignedProposal {
+            proposal_bytes: proposal.encode_to_vec().into(),
+            ..Default::default()
+        };
+        (seconds, signed, surroundings.channel.clone())
+    }
+}
+
+fn text_args(args: &[&str]) -> Vec<Bytes> {
+    args.iter().map(|arg| Bytes::copy_from_slice(arg.as_bytes())).collect()
+}
+
+fn last_value(writes: &[Write]) -> Option<Option<Bytes>> {
+    writes.iter().rev().find_map(|write| match write {
+        Write::Value(value) => Some(value.clone()),
+        Write::Metadata(..) => None,
+    })
+}

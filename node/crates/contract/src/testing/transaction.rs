@@ -1,0 +1,216 @@
+//! A transaction on a ledger in memory: the peer's part of the protocol, without a peer.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use prost::Message;
+use weft_protos::ext::decode;
+use weft_protos::peer::chaincode_message::Type;
+use weft_protos::peer::{
+    ChaincodeMessage, ChaincodeSpec, GetHistoryForKey, GetState, GetStateByRange,
+    GetStateMetadata, GetStateMultiple, GetStateMultipleResult, QueryMetadata, QueryResponse,
+    QueryResponseMetadata, QueryResultBytes, Response, SignedProposal, StateMetadata,
+    StateMetadataResult, WriteBatchState, WriteRecord, write_record,
+};
+
+use super::MockLedger;
+use super::state::{Name, Write};
+use crate::ContractError;
+use crate::backend::Backend;
+
+/// Calls from contract to contract end here.
+const MAX_DEPTH: usize = 16;
+
+/// What a transaction has done so far, all its contracts together.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    pub(super) writes: BTreeMap<Name, Vec<Write>>,
+    read_pages: bool,
+}
+
+/// One contract's part of a transaction.
+pub(super) struct Transaction {
+    ledger: MockLedger,
+    namespace: String,
+    tx_id: String,
+    channel: String,
+    proposal: Option<SignedProposal>,
+    pending: Arc<Mutex<Pending>>,
+    depth: usize,
+}
+
+impl Transaction {
+    pub(super) fn new(
+        ledger: MockLedger,
+        namespace: &str,
+        message: &ChaincodeMessage,
+        pending: Arc<Mutex<Pending>>,
+        depth: usize,
+    ) -> Self {
+        Self {
+            ledger,
+            namespace: namespace.to_owned(),
+            tx_id: message.txid.clone(),
+            channel: message.channel_id.clone(),
+            proposal: message.proposal.clone(),
+            pending,
+            depth,
+        }
+    }
+
+    fn get(&self, collection: &str, key: &str) -> Result<Bytes, ContractError> {
+        public(collection)?;
+        Ok(self.ledger.state.lock().get(&self.namespace, key).unwrap_or_default())
+    }
+
+    fn get_many(&self, get: &GetStateMultiple) -> Result<Bytes, ContractError> {
+        let values = get.keys.iter().map(|key| self.get(&get.collection, key));
+        let values = values.collect::<Result<_, _>>()?;
+        Ok(encoded(&GetStateMultipleResult { values }))
+    }
+
+    fn write(&self, record: WriteRecord) -> Result<(), ContractError> {
+        public(&record.collection)?;
+        let write = match (record.r#type(), record.metadata) {
+            (write_record::Type::PutState, _) => Write::Value(Some(record.value)),
+            (write_record::Type::DelState, _) => Write::Value(None),
+            (write_record::Type::PutStateMetadata, Some(entry)) => {
+                Write::Metadata(entry.metakey, entry.value)
+            }
+            _ => return Err(refused("unknown operation type")),
+        };
+        let mut pending = self.pending.lock();
+        if pending.read_pages {
+            return Err(refused("a transaction that has read pages may not write"));
+        }
+        let name = (self.namespace.clone(), record.key);
+        pending.writes.entry(name).or_default().push(write);
+        Ok(())
+    }
+
+    fn metadata(&self, get: &GetStateMetadata) -> Result<Bytes, ContractError> {
+        public(&get.collection)?;
+        let entries = self.ledger.state.lock().metadata(&self.namespace, &get.key);
+        let entries =
+            entries.into_iter().map(|(metakey, value)| StateMetadata { metakey, value }).collect();
+        Ok(encoded(&StateMetadataResult { entries }))
+    }
+
+    fn range(&self, get: &GetStateByRange) -> Result<Bytes, ContractError> {
+        public(&get.collection)?;
+        let page: QueryMetadata =
+            decode("query metadata", get.metadata.clone()).map_err(ContractError::Decode)?;
+        let start = if page.bookmark.is_empty() { &get.start_key } else { &page.bookmark };
+        let mut rows = self.ledger.state.lock().range(&self.namespace, start, &get.end_key);
+        let size = usize::try_from(page.page_size).map_err(|_| refused("negative page size"))?;
+        if size == 0 {
+            return Ok(results(rows.iter().map(encoded), Bytes::new()));
+        }
+        let mut pending = self.pending.lock();
+        if !pending.writes.is_empty() {
+            return Err(refused("a transaction that has written may not read pages"));
+        }
+        pending.read_pages = true;
+        let bookmark = rows.get(size).map(|kv| kv.key.clone()).unwrap_or_default();
+        rows.truncate(size);
+        let fetched_records_count = i32::try_from(rows.len()).unwrap_or(i32::MAX);
+        let metadata = QueryResponseMetadata { fetched_records_count, bookmark };
+        Ok(results(rows.iter().map(encoded), encoded(&metadata)))
+    }
+
+    fn history(&self, get: &GetHistoryForKey) -> Bytes {
+        let rows = self.ledger.state.lock().history(&self.namespace, &get.key);
+        results(rows.iter().map(encoded), Bytes::new())
+    }
+
+    async fn invoke(&self, spec: ChaincodeSpec) -> Result<Bytes, ContractError> {
+        let name = spec.chaincode_id.map(|id| id.name).unwrap_or_default();
+        if let Some((_, channel)) = name.split_once('/') {
+            return Err(refused(&format!("channel {channel} is not part of this ledger")));
+        }
+        if self.depth >= MAX_DEPTH {
+            return Err(refused("chaincode calls are nested too deep"));
+        }
+        let message = ChaincodeMessage {
+            r#type: Type::Transaction.into(),
+            payload: encoded(&spec.input.unwrap_or_default()),
+            txid: self.tx_id.clone(),
+            channel_id: self.channel.clone(),
+            proposal: self.proposal.clone(),
+            ..Default::default()
+        };
+        let called = self.ledger.call(&name, message, &self.pending, self.depth + 1);
+        let response = match Box::pin(called).await {
+            Ok((payload, _)) => Response { status: 200, message: String::new(), payload },
+            Err(error @ ContractError::Peer(_)) => return Err(error),
+            Err(error) => Response {
+                status: error.status(),
+                message: error.to_string(),
+                payload: Bytes::new(),
+            },
+        };
+        Ok(encoded(&ChaincodeMessage {
+            r#type: Type::Completed.into(),
+            payload: encoded(&response),
+            ..Default::default()
+        }))
+    }
+}
+
+#[async_trait]
+impl Backend for Transaction {
+    async fn request(&self, kind: Type, payload: Bytes) -> Result<Bytes, ContractError> {
+        match kind {
+            Type::GetState => {
+                let get: GetState = read(payload)?;
+                self.get(&get.collection, &get.key)
+            }
+            Type::GetStateMultiple => self.get_many(&read(payload)?),
+            Type::WriteBatchState => {
+                let batch: WriteBatchState = read(payload)?;
+                batch.rec.into_iter().try_for_each(|record| self.write(record))?;
+                Ok(Bytes::new())
+            }
+            Type::GetStateMetadata => self.metadata(&read(payload)?),
+            Type::GetStateByRange => self.range(&read(payload)?),
+            Type::GetHistoryForKey => Ok(self.history(&read(payload)?)),
+            Type::InvokeChaincode => self.invoke(read(payload)?).await,
+            other => Err(refused(&format!("{} is not supported", other.as_str_name()))),
+        }
+    }
+
+    fn write_batch(&self) -> Option<usize> {
+        Some(1000)
+    }
+
+    fn read_batch(&self) -> Option<usize> {
+        Some(1000)
+    }
+}
+
+fn public(collection: &str) -> Result<(), ContractError> {
+    if collection.is_empty() {
+        return Ok(());
+    }
+    Err(refused("private data is not supported by the ledger in memory"))
+}
+
+fn refused(text: &str) -> ContractError {
+    ContractError::Peer(text.to_owned())
+}
+
+fn read<M: Message + Default>(payload: Bytes) -> Result<M, ContractError> {
+    decode("request", payload).map_err(ContractError::Decode)
+}
+
+fn encoded<M: Message>(message: &M) -> Bytes {
+    message.encode_to_vec().into()
+}
+
+fn results(rows: impl Iterator<Item = Bytes>, metadata: Bytes) -> Bytes {
+    let results = rows.map(|result_bytes| QueryResultBytes { result_bytes }).collect();
+    encoded(&QueryResponse { results, metadata, ..Default::default() })
+}

@@ -1,0 +1,345 @@
+//! A channel's way from received blocks to committed ones: three stages, each a thread.
+//!
+//! ```text
+//! received ─▶ verify (decode, signatures) ─▶ validate (ids, policies, versions) ─▶ write ─▶ news
+//! ```
+//!
+//! Each stage holds one block and has one waiting, so that a block's memory is bounded by the
+//! buffer it was received into. The validating stage sees the state of blocks that are not written
+//! yet through an overlay. A stage that cannot go on stops the channel for good
+//! ([`Channel::fault`]): whether a block is on disk is then unknown, and nothing more may be
+//! acknowledged.
+//!
+//! Dropping the sender of the first stage ends all three, after what they hold is written.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+use weft_ledger::mvcc::Validated;
+use weft_ledger::kv::KvError;
+use weft_ledger::{
+    BlockStoreError, CommitInput, Committed, Ledger, LedgerError, UpdateBatch, Version,
+};
+use weft_types::{BlockNumber, TxFilter, ValidationCode, block};
+
+use super::endorsement::{LIFECYCLE, RuleBook};
+use super::metrics::{CommitMetrics, Timing, field};
+use super::pool::Pool;
+use super::private::{PrivateWrites, has_private_writes};
+use super::transaction::{self, Checked, Outcome};
+use super::validate::{KnownIds, ValidateError, validate};
+use crate::channel::{Channel, report};
+use crate::deliver_client::{ConfigVerdict, VerifiedBlock};
+
+/// Blocks that wait between two stages.
+const BETWEEN: usize = 1;
+
+/// What the stages share.
+pub(crate) struct PipelineParts {
+    pub(crate) channel: Arc<Channel>,
+    pub(crate) pool: Pool,
+    pub(crate) book: RuleBook,
+    pub(crate) metrics: Option<CommitMetrics>,
+    pub(crate) listener: Arc<dyn ConfigListener>,
+}
+
+/// Who wants to know of a new configuration.
+pub trait ConfigListener: Send + Sync + 'static {
+    /// The configuration of a channel is now `bundle`; called before the block can be read.
+    fn configured(&self, bundle: &weft_config::Bundle);
+}
+
+/// The running stages.
+pub(crate) struct Pipeline {
+    done: oneshot::Receiver<()>,
+}
+
+/// A block after the first stage.
+struct Verified {
+    from: VerifiedBlock,
+    transactions: Vec<Checked>,
+    took: Duration,
+}
+
+/// A block after the second stage.
+struct Ready {
+    from: VerifiedBlock,
+    transactions: Vec<Checked>,
+    validated: Validated,
+    updates: Arc<UpdateBatch>,
+    timing: Timing,
+}
+
+/// Blocks that are validated and not yet written, oldest first.
+#[derive(Default)]
+struct InFlight(Mutex<VecDeque<Flying>>);
+
+struct Flying {
+    number: BlockNumber,
+    updates: Arc<UpdateBatch>,
+    tx_ids: Arc<HashSet<String>>,
+}
+
+impl Pipeline {
+    /// Starts the stages.
+    ///
+    /// # Errors
+    /// Fails when the system refuses a thread.
+    pub(crate) fn start(
+        parts: PipelineParts,
+        blocks: mpsc::Receiver<VerifiedBlock>,
+    ) -> std::io::Result<Self> {
+        let PipelineParts { channel, pool, book, metrics, listener } = parts;
+        let in_flight = Arc::new(InFlight::default());
+        let (to_validate, verified) = sync_channel(BETWEEN);
+        let (to_write, ready) = sync_channel(BETWEEN);
+        let (finished, done) = oneshot::channel();
+
+        spawn("verify", &channel, move |_| verify(blocks, &pool, &to_validate))?;
+        let flying = Arc::clone(&in_flight);
+        spawn("validate", &channel, move |channel| {
+            Validator { channel, book, in_flight: &flying }.run(&verified, &to_write);
+        })?;
+        spawn("write", &channel, move |channel| {
+            Writer { channel, in_flight: &in_flight, metrics, listener }.run(&ready);
+            let _ = finished.send(());
+        })?;
+        Ok(Self { done })
+    }
+
+    /// Resolves when all stages have ended.
+    pub(crate) async fn done(self) {
+        // An error means that the last stage is gone, too.
+        let _ = self.done.await;
+    }
+}
+
+fn spawn(
+    stage: &str,
+    channel: &Arc<Channel>,
+    work: impl FnOnce(&Channel) + Send + 'static,
+) -> std::io::Result<()> {
+    let channel = Arc::clone(channel);
+    let name = format!("{stage}-{}", channel.id());
+    thread::Builder::new().name(name).spawn(move || {
+        // A panic would leave the channel silent; it must be seen instead.
+        let _guard = PanicGuard(&channel);
+        work(&channel);
+    })?;
+    Ok(())
+}
+
+struct PanicGuard<'a>(&'a Channel);
+
+impl Drop for PanicGuard<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.stop(self.0.height(), "an internal error in the commit pipeline".to_owned());
+        }
+    }
+}
+
+fn verify(mut blocks: mpsc::Receiver<VerifiedBlock>, pool: &Pool, next: &SyncSender<Verified>) {
+    while let Some(from) = blocks.blocking_recv() {
+        let started = Instant::now();
+        let raw = block::transactions(&from.block);
+        let transactions =
+            pool.map(raw, |_, raw| transaction::check(&from.bundle, raw.clone()));
+        let verified = Verified { transactions, took: started.elapsed(), from };
+        if next.send(verified).is_err() {
+            return;
+        }
+    }
+}
+
+struct Validator<'a> {
+    channel: &'a Channel,
+    book: RuleBook,
+    in_flight: &'a InFlight,
+}
+
+impl Validator<'_> {
+    fn run(mut self, blocks: &Receiver<Verified>, next: &SyncSender<Ready>) {
+        while let Ok(block) = blocks.recv() {
+            let number = block.from.number;
+            match self.validate(block) {
+                Ok(ready) => {
+                    if next.send(ready).is_err() {
+                        return;
+                    }
+                }
+                Err(error) => return self.channel.stop(number, report(&error)),
+            }
+        }
+    }
+
+    fn validate(&mut self, block: Verified) -> Result<Ready, ValidateError> {
+        let started = Instant::now();
+        let Verified { from, transactions, took } = block;
+        let ledger = self.channel.ledger();
+        // First the list, then the snapshot: what is written in between is in both.
+        let (layers, ids) = self.in_flight.view();
+        let state = ledger.state_after(layers);
+        let known = Known { ledger, in_flight: ids };
+        let mut validated =
+            validate(from.number, &from.bundle, &transactions, &mut self.book, &state, &known)?;
+        let updates = Arc::new(std::mem::take(&mut validated.updates));
+        if updates.namespaces().contains_key(LIFECYCLE) {
+            self.book.forget_definitions();
+        }
+        self.in_flight.push(from.number, Arc::clone(&updates), &transactions);
+        let timing = Timing { verify: took, validate: started.elapsed(), ..Timing::default() };
+        Ok(Ready { from, transactions, validated, updates, timing })
+    }
+}
+
+/// Ids in the chain and in the blocks that are not written yet.
+struct Known<'a> {
+    ledger: &'a Ledger,
+    in_flight: Vec<Arc<HashSet<String>>>,
+}
+
+impl KnownIds for Known<'_> {
+    fn known(&self, ids: &[&str]) -> Result<Vec<bool>, BlockStoreError> {
+        let mut known = self.ledger.blocks().contain_transactions(ids)?;
+        for (known, id) in known.iter_mut().zip(ids) {
+            *known = *known || self.in_flight.iter().any(|block| block.contains(*id));
+        }
+        Ok(known)
+    }
+}
+
+impl InFlight {
+    fn view(&self) -> (Vec<Arc<UpdateBatch>>, Vec<Arc<HashSet<String>>>) {
+        let flying = self.0.lock();
+        flying.iter().map(|at| (Arc::clone(&at.updates), Arc::clone(&at.tx_ids))).unzip()
+    }
+
+    fn push(&self, number: BlockNumber, updates: Arc<UpdateBatch>, transactions: &[Checked]) {
+        let ids = transactions.iter().map(|transaction| &transaction.tx_id);
+        let tx_ids = ids.filter(|id| !id.is_empty()).cloned().collect();
+        self.0.lock().push_back(Flying { number, updates, tx_ids: Arc::new(tx_ids) });
+    }
+
+    fn written(&self, number: BlockNumber) {
+        self.0.lock().retain(|at| at.number > number);
+    }
+}
+
+struct Writer<'a> {
+    channel: &'a Channel,
+    in_flight: &'a InFlight,
+    metrics: Option<CommitMetrics>,
+    listener: Arc<dyn ConfigListener>,
+}
+
+impl Writer<'_> {
+    fn run(self, blocks: &Receiver<Ready>) {
+        while let Ok(ready) = blocks.recv() {
+            let number = ready.from.number;
+            if let Err(error) = self.write(ready) {
+                return self.channel.stop(number, report(&error));
+            }
+        }
+        self.channel.waiters().close();
+    }
+
+    fn write(&self, ready: Ready) -> Result<(), WriteError> {
+        let started = Instant::now();
+        let Ready { from, transactions, validated, updates, mut timing } = ready;
+        let VerifiedBlock { block, number, config, share, .. } = from;
+        let ledger = self.channel.ledger();
+        let private = private_writes(ledger, number, &transactions, &validated.codes)
+            .map_err(WriteError::Private)?;
+        let tx_ids: Vec<String> = transactions.into_iter().map(|tx| tx.tx_id).collect();
+        let input = CommitInput {
+            block,
+            codes: TxFilter::from_codes(&validated.codes),
+            tx_ids: &tx_ids,
+            updates: &updates,
+            history: &validated.history,
+            private: &private.updates,
+            extra: private.done,
+        };
+        let committed = ledger.commit(input).map_err(WriteError::Ledger)?;
+        timing.write = started.elapsed();
+        self.in_flight.written(number);
+        let next = match (config, validated.codes.first()) {
+            (Some(ConfigVerdict::Next(next)), Some(ValidationCode::Valid)) => Some(next),
+            _ => None,
+        };
+        self.publish(number, committed, next, &tx_ids, &validated.codes, timing);
+        // Now the block's place in the buffer is free.
+        drop(share);
+        Ok(())
+    }
+
+    /// Makes a written block known: first its configuration, then the block, then its transactions.
+    fn publish(
+        &self,
+        number: BlockNumber,
+        committed: Committed,
+        next: Option<weft_config::Bundle>,
+        tx_ids: &[String],
+        codes: &[ValidationCode],
+        timing: Timing,
+    ) {
+        let channel = self.channel;
+        if let Some(next) = next {
+            tracing::info!(
+                { field::CHANNEL } = %channel.id(), { field::BLOCK } = number,
+                sequence = next.sequence(), "the channel has a new configuration"
+            );
+            self.listener.configured(&next);
+            channel.set_bundle(next);
+        }
+        channel.recent().push(number, committed.encoded.len(), Arc::new(committed.block));
+        channel.set_height(committed.tip.height);
+        let told = tx_ids.iter().map(String::as_str).zip(codes.iter().copied());
+        channel.waiters().tell(number, told);
+        tracing::debug!(
+            { field::CHANNEL } = %channel.id(), { field::BLOCK } = number,
+            transactions = codes.len(), verify = ?timing.verify, validate = ?timing.validate,
+            write = ?timing.write, "committed a block"
+        );
+        if let Some(metrics) = &self.metrics {
+            metrics.height(channel.id(), committed.tip.height);
+            metrics.committed(channel.id(), codes.iter().copied(), timing);
+            metrics.dequeued(channel.id());
+        }
+    }
+}
+
+/// A block could not be written.
+#[derive(Debug, thiserror::Error)]
+enum WriteError {
+    #[error("failed to find private values")]
+    Private(#[source] KvError),
+    #[error("failed to write the block")]
+    Ledger(#[source] LedgerError),
+}
+
+fn private_writes(
+    ledger: &Ledger,
+    number: BlockNumber,
+    transactions: &[Checked],
+    codes: &[ValidationCode],
+) -> Result<PrivateWrites, KvError> {
+    let mut private = PrivateWrites::default();
+    for ((index, transaction), code) in (0..).zip(transactions).zip(codes) {
+        let Outcome::Endorsed(Ok(endorsed)) = &transaction.outcome else { continue };
+        if !has_private_writes(&endorsed.rwset) || *code == ValidationCode::DuplicateTxid {
+            continue;
+        }
+        let version = Version::new(number, index);
+        let valid = (*code == ValidationCode::Valid).then_some((&endorsed.rwset, version));
+        private.add(ledger, &transaction.tx_id, valid)?;
+    }
+    private.expire(ledger, number)?;
+    Ok(private)
+}
