@@ -186,8 +186,11 @@ impl<'a> BlockEndorsements<'a> {
     /// Fails when the state cannot be read: then nothing can be said of the block.
     pub fn check(&mut self, transaction: &Endorsed) -> Result<ValidationCode, StateError> {
         let parts = &transaction.rwset.namespaces;
-        let mut written: BTreeMap<&str, Option<&NsRwSet>> =
-            parts.iter().filter(|p| p.has_writes()).map(|p| (p.namespace.as_str(), Some(p))).collect();
+        let mut written: BTreeMap<&str, Option<&NsRwSet>> = parts
+            .iter()
+            .filter(|p| p.has_writes())
+            .map(|p| (p.namespace.as_str(), Some(p)))
+            .collect();
         written
             .entry(&transaction.chaincode)
             .or_insert_with(|| transaction.rwset.namespace(&transaction.chaincode));
@@ -309,9 +312,8 @@ impl<'a> BlockEndorsements<'a> {
             self.state.get_hash(ns, collection, key)?
         };
         let Some(found) = found else { return Ok(None) };
-        let own = metadata::validation_parameter(&found.metadata).map_err(|_| {
-            StateError::Corrupt { namespace: ns.to_owned(), reason: "metadata" }
-        })?;
+        let own = metadata::validation_parameter(&found.metadata)
+            .map_err(|_| StateError::Corrupt { namespace: ns.to_owned(), reason: "metadata" })?;
         Ok(own.filter(|own| !own.is_empty()))
     }
 
@@ -331,7 +333,8 @@ impl<'a> BlockEndorsements<'a> {
         }
         for collection in &part.collections {
             for write in &collection.hashed.metadata_writes {
-                let name = (namespace.clone(), collection.collection.clone(), write.key_hash.clone());
+                let name =
+                    (namespace.clone(), collection.collection.clone(), write.key_hash.clone());
                 self.changed_policies.insert(name);
             }
         }

@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
-use weft_ledger::mvcc::Validated;
 use weft_ledger::kv::KvError;
+use weft_ledger::mvcc::Validated;
 use weft_ledger::{
     BlockStoreError, CommitInput, Committed, Ledger, LedgerError, UpdateBatch, Version,
 };
@@ -148,8 +148,7 @@ fn verify(mut blocks: mpsc::Receiver<VerifiedBlock>, pool: &Pool, next: &SyncSen
     while let Some(from) = blocks.blocking_recv() {
         let started = Instant::now();
         let raw = block::transactions(&from.block);
-        let transactions =
-            pool.map(raw, |_, raw| transaction::check(&from.bundle, raw.clone()));
+        let transactions = pool.map(raw, |_, raw| transaction::check(&from.bundle, raw.clone()));
         let verified = Verified { transactions, took: started.elapsed(), from };
         if next.send(verified).is_err() {
             return;

@@ -73,7 +73,8 @@ impl PrivateWrites {
         if number == 0 || !number.is_multiple_of(RETENTION) {
             return Ok(());
         }
-        let records = ledger.kv().scan(TRANSIENT, &KeyRange::all(), Direction::Forward, usize::MAX)?;
+        let records =
+            ledger.kv().scan(TRANSIENT, &KeyRange::all(), Direction::Forward, usize::MAX)?;
         for (key, _) in records {
             let height = key.last_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes));
             if height.is_none_or(|height| height.saturating_add(RETENTION) <= number) {

@@ -102,9 +102,9 @@ fn check_content(bundle: &Bundle, envelope: &ParsedEnvelope) -> Result<Outcome, 
                     check_endorsed(bundle, header, transaction).map(Box::new)
                 })),
                 // A response payload that cannot be read is found out after a duplicate id.
-                Err(TransactionError::Action(_)) => Outcome::Endorsed(Err(
-                    check_extension(header).err().unwrap_or(ValidationCode::BadResponsePayload),
-                )),
+                Err(TransactionError::Action(_)) => Outcome::Endorsed(Err(check_extension(header)
+                    .err()
+                    .unwrap_or(ValidationCode::BadResponsePayload))),
                 Err(error) => return Err(error.validation_code()),
             }
         }
@@ -136,8 +136,8 @@ fn check_endorsed(
     if transaction.action == ChaincodeAction::default() {
         return Err(ValidationCode::BadResponsePayload);
     }
-    let rwset = TxRwSet::parse(transaction.action.results.clone())
-        .map_err(|_| ValidationCode::BadRwset)?;
+    let rwset =
+        TxRwSet::parse(transaction.action.results.clone()).map_err(|_| ValidationCode::BadRwset)?;
     let invoked = invoked.ok_or(ValidationCode::InvalidOtherReason)?;
     let chaincode = check_chaincode(invoked, &transaction.action)?;
     check_event(&chaincode, &transaction.action.events)?;
@@ -149,9 +149,8 @@ fn check_endorsed(
 /// The name of the invoked chaincode; `None` when the header has none.
 fn check_extension(header: &ParsedHeader) -> Result<Option<String>, ValidationCode> {
     let extension = header.channel_header.extension.clone();
-    let extension: ChaincodeHeaderExtension =
-        decode("chaincode header extension", extension)
-            .map_err(|_| ValidationCode::BadHeaderExtension)?;
+    let extension: ChaincodeHeaderExtension = decode("chaincode header extension", extension)
+        .map_err(|_| ValidationCode::BadHeaderExtension)?;
     Ok(extension.chaincode_id.map(|id| id.name))
 }
 

@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 
 use weft_config::Bundle;
+use weft_ledger::BlockStoreError;
 use weft_ledger::mvcc::{self, Validated};
 use weft_ledger::state::{StateError, StateReader};
-use weft_ledger::BlockStoreError;
 use weft_types::{BlockNumber, ValidationCode};
 
 use super::endorsement::{BlockEndorsements, RuleBook};

@@ -246,7 +246,8 @@ impl DeliverClient {
                 Ok(newest) => newest,
                 Err(error) => {
                     tracing::debug!(
-                        { field::ORDERER } = other.address, error = report(&error),
+                        { field::ORDERER } = other.address,
+                        error = report(&error),
                         "failed to ask an orderer for its newest block"
                     );
                     continue;
@@ -255,8 +256,7 @@ impl DeliverClient {
             let number = block::header(&newest).map(|header| header.number);
             let ahead = number.is_ok_and(|number| number >= self.progress.next());
             let bundle = self.progress.bundle();
-            if ahead
-                && config_block::verify_signatures(bundle, &newest, ValidAt::Issuance).is_ok()
+            if ahead && config_block::verify_signatures(bundle, &newest, ValidAt::Issuance).is_ok()
             {
                 return Some(other.address);
             }
@@ -306,7 +306,8 @@ impl DeliverClient {
 
     fn dial(&self) -> Dial<'_> {
         let certificate = self.tls.identity();
-        let hash = certificate.map(|certificate| Bytes::copy_from_slice(&certificate.leaf_sha256()));
+        let hash =
+            certificate.map(|certificate| Bytes::copy_from_slice(&certificate.leaf_sha256()));
         Dial {
             connector: &self.connector,
             channel: self.channel.id(),

@@ -79,8 +79,8 @@ impl Dial<'_> {
         let endpoint = Endpoint::with_roots(&orderer.address, orderer.roots.clone());
         let transport = self.connector.connect(&endpoint).await.map_err(StreamError::Connect)?;
         let request = self.request(seek)?;
-        let client = AtomicBroadcastClient::new(transport)
-            .max_decoding_message_size(self.max_message_bytes);
+        let client =
+            AtomicBroadcastClient::new(transport).max_decoding_message_size(self.max_message_bytes);
         let (found, blocks) = mpsc::channel(AHEAD);
         let reader = tokio::spawn(async move {
             let Err(end) = read(client, request, &found).await else { return };

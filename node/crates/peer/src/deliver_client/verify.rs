@@ -145,5 +145,6 @@ fn config_verdict(
     if let Err(code) = transaction::check_envelope(bundle, raw) {
         return Ok(Some(ConfigVerdict::Invalid(code)));
     }
-    config_block::next_bundle(bundle, block, ValidAt::Issuance).map(|next| Some(ConfigVerdict::Next(next)))
+    config_block::next_bundle(bundle, block, ValidAt::Issuance)
+        .map(|next| Some(ConfigVerdict::Next(next)))
 }
