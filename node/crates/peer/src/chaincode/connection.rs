@@ -139,11 +139,8 @@ impl Connection {
             return Err(Status::failed_precondition(text));
         }
         let key = Key { channel: message.channel_id, tx_id: message.txid };
-        let message = ChaincodeMessage {
-            channel_id: String::new(),
-            txid: String::new(),
-            ..message
-        };
+        let message =
+            ChaincodeMessage { channel_id: String::new(), txid: String::new(), ..message };
         let pending = self.pending.lock();
         let sender = pending.as_ref().and_then(|transactions| transactions.get(&key));
         let Some(sender) = sender else {
@@ -169,8 +166,11 @@ impl Connection {
         if matches!(kind, Type::Completed | Type::Error) {
             return;
         }
-        let text =
-            format!("{} failed: transaction ID: {}: no ledger context", kind.as_str_name(), key.tx_id);
+        let text = format!(
+            "{} failed: transaction ID: {}: no ledger context",
+            kind.as_str_name(),
+            key.tx_id
+        );
         self.try_send(ChaincodeMessage {
             r#type: Type::Error.into(),
             payload: text.into(),

@@ -28,7 +28,10 @@ enum Slot {
     /// It is being dialled, or waited for.
     Launching(watch::Sender<Option<Launched>>),
     Ready(Arc<Connection>),
-    Failed { at: Instant, error: Arc<LaunchError> },
+    Failed {
+        at: Instant,
+        error: Arc<LaunchError>,
+    },
 }
 
 /// What a caller who needs a contract is to do.
@@ -119,8 +122,7 @@ impl Registry {
     /// Forgets a connection that has ended.
     pub(super) fn deregister(&self, connection: &Arc<Connection>) {
         let mut slots = self.slots.lock();
-        let own =
-            matches!(slots.get(connection.id()), Some(Slot::Ready(c)) if Arc::ptr_eq(c, connection));
+        let own = matches!(slots.get(connection.id()), Some(Slot::Ready(c)) if Arc::ptr_eq(c, connection));
         if own {
             slots.remove(connection.id());
         }

@@ -109,8 +109,7 @@ impl Runtime {
         state: &mut dyn StateAccess,
         host: &dyn Host,
     ) -> Result<Outcome, ExecuteError> {
-        let input =
-            ChaincodeInput { decorations: call.decorations.clone(), ..call.input.clone() };
+        let input = ChaincodeInput { decorations: call.decorations.clone(), ..call.input.clone() };
         let job = Job {
             channel: &call.channel_id,
             tx_id: &call.tx_id,
@@ -160,7 +159,10 @@ impl Inner {
             }
         };
         let launched = outcome.wait_for(Option::is_some).await;
-        launched.ok().and_then(|l| l.clone()).unwrap_or_else(|| Err(Arc::new(LaunchError::Shutdown)))
+        launched
+            .ok()
+            .and_then(|l| l.clone())
+            .unwrap_or_else(|| Err(Arc::new(LaunchError::Shutdown)))
     }
 }
 
@@ -202,7 +204,14 @@ impl<'a> Job<'a> {
         host: &dyn Host,
     ) -> Result<ChaincodeMessage, ExecuteError> {
         let response = host
-            .invoke_system(self.channel, self.tx_id, self.chaincode, &self.input, self.proposal, state)
+            .invoke_system(
+                self.channel,
+                self.tx_id,
+                self.chaincode,
+                &self.input,
+                self.proposal,
+                state,
+            )
             .await
             .map_err(ExecuteError::System)?;
         Ok(ChaincodeMessage {

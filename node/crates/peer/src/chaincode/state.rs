@@ -48,6 +48,18 @@ pub trait StateAccess: Send {
     /// Fails when the store does.
     fn get_state(&mut self, namespace: &str, key: &str) -> Result<Option<Bytes>, StateError>;
 
+    /// The committed values of several keys, in their order.
+    ///
+    /// # Errors
+    /// Fails when the store does.
+    fn get_states(
+        &mut self,
+        namespace: &str,
+        keys: &[&str],
+    ) -> Result<Vec<Option<Bytes>>, StateError> {
+        keys.iter().map(|key| self.get_state(namespace, key)).collect()
+    }
+
     /// Sets a key.
     ///
     /// # Errors

@@ -120,7 +120,7 @@ impl<'a> Transaction<'a> {
     async fn serve(&mut self, kind: Type, payload: Bytes) -> Answer {
         match kind {
             Type::GetState => self.get_state(request(payload)?),
-            Type::GetStateMultiple => self.get_states(request(payload)?),
+            Type::GetStateMultiple => self.get_states(&request(payload)?),
             Type::PutState => self.put_state(request(payload)?),
             Type::DelState => self.delete_state(request(payload)?),
             Type::WriteBatchState => self.write_batch(request(payload)?),
@@ -152,9 +152,9 @@ impl<'a> Transaction<'a> {
     fn public(&self, collection: &str) -> Result<(), RequestError> {
         match collection {
             "" => Ok(()),
-            _ if self.init => Err(RequestError::Refused(
-                "private data APIs are not allowed in chaincode Init()",
-            )),
+            _ if self.init => {
+                Err(RequestError::Refused("private data APIs are not allowed in chaincode Init()"))
+            }
             _ => Err(RequestError::PrivateData(collection.chars().take(100).collect())),
         }
     }
@@ -165,13 +165,12 @@ impl<'a> Transaction<'a> {
         Ok(value.unwrap_or_default())
     }
 
-    fn get_states(&mut self, get: GetStateMultiple) -> Answer {
+    fn get_states(&mut self, get: &GetStateMultiple) -> Answer {
         self.public(&get.collection)?;
-        let mut values = Vec::with_capacity(get.keys.len().min(1000));
-        for key in &get.keys {
-            let value = self.state.get_state(self.namespace, key).map_err(RequestError::State)?;
-            values.push(value.unwrap_or_default());
-        }
+        let keys: Vec<&str> = get.keys.iter().map(String::as_str).collect();
+        let values =
+            self.state.get_states(self.namespace, &keys).map_err(RequestError::State)?;
+        let values = values.into_iter().map(Option::unwrap_or_default).collect();
         Ok(encoded(&GetStateMultipleResult { values }))
     }
 

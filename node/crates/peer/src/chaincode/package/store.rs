@@ -143,7 +143,11 @@ impl PackageStore {
         dir.sync_all().map_err(self.failed("sync", None))
     }
 
-    fn failed(&self, step: &'static str, path: Option<&Path>) -> impl FnOnce(io::Error) -> StoreError {
+    fn failed(
+        &self,
+        step: &'static str,
+        path: Option<&Path>,
+    ) -> impl FnOnce(io::Error) -> StoreError {
         let path = path.unwrap_or(&self.dir).to_owned();
         move |source| StoreError::Io { step, path, source }
     }
