@@ -20,13 +20,15 @@ use weft_types::MspId;
 use crate::{
     application::AnchorPeer,
     capabilities::Scope,
-    consensus::{self, BftConsenter, Consensus, RaftConsenter, RaftOptions},
+    consensus::{self, BftConsenter, Consensus, RaftConsenter, RaftOptions, bft_block_validation},
     duration,
     endpoint::Endpoint,
-    genesis::{self, GenesisError, OrgProfile, PolicyRule, put_policy, put_value},
+    genesis::{
+        self, GenesisError, OrgProfile, PolicyRule,
+        values::{self, put_policy, put_value},
+    },
     keys,
     orderer::{BatchSize, ConsensusState},
-    transition::bft_block_validation,
 };
 
 /// An edit that does not fit the configuration.
@@ -161,7 +163,7 @@ pub fn set_msp(
     msp_id: &MspId,
     definition: &msp::FabricMspConfig,
 ) -> Result<usize, EditError> {
-    let value = genesis::msp_value(definition);
+    let value = values::msp_value(definition);
     let mut replaced = 0;
     let root = config.channel_group.get_or_insert_default();
     for (parent, section) in &mut root.groups {
@@ -197,7 +199,7 @@ pub fn set_anchor_peers(
     let group = org_group(config, keys::APPLICATION, org)?;
     match peers.is_empty() {
         true => _ = group.values.remove(keys::ANCHOR_PEERS),
-        false => put_value(group, keys::ANCHOR_PEERS, &genesis::anchor_peers(peers)),
+        false => put_value(group, keys::ANCHOR_PEERS, &values::anchor_peers(peers)),
     }
     Ok(())
 }
@@ -212,7 +214,7 @@ pub fn set_endpoints(
     endpoints: &[Endpoint],
 ) -> Result<(), EditError> {
     let group = org_group(config, keys::ORDERER, org)?;
-    put_value(group, keys::ENDPOINTS, &genesis::endpoints(endpoints));
+    put_value(group, keys::ENDPOINTS, &values::endpoints(endpoints));
     Ok(())
 }
 
@@ -278,7 +280,7 @@ pub fn set_capabilities(
         Scope::Orderer => section(config, keys::ORDERER)?,
         Scope::Application => section(config, keys::APPLICATION)?,
     };
-    put_value(group, keys::CAPABILITIES, &genesis::capabilities(names));
+    put_value(group, keys::CAPABILITIES, &values::capabilities(names));
     Ok(())
 }
 
@@ -326,7 +328,7 @@ pub fn set_consensus(
 ) -> Result<(), EditError> {
     let group = section(config, keys::ORDERER)?;
     let present: orderer::ConsensusType = read_value(group, keys::ORDERER, keys::CONSENSUS_TYPE)?;
-    let kind = genesis::consensus_type(consensus, ConsensusState::Normal);
+    let kind = values::consensus_type(consensus, ConsensusState::Normal);
     let kind = orderer::ConsensusType { state: present.state, ..kind };
     put_value(group, keys::CONSENSUS_TYPE, &kind);
     if matches!(consensus, Consensus::Bft(_)) {

@@ -9,7 +9,7 @@ use weft_types::MspId;
 
 use crate::{bundle::ConfigError, keys, value::GroupReader};
 
-/// An X.509 MSP in [`msp::MSPConfig`]. Fabric: `msp/configbuilder.go`.
+/// An X.509 MSP in [`msp::MspConfig`]. Fabric: `msp/configbuilder.go`.
 pub const MSP_TYPE_X509: i32 = 0;
 
 /// What both kinds of organization have.

@@ -6,11 +6,8 @@ use std::{collections::BTreeSet, time::Duration};
 use bytes::Bytes;
 use prost::Message;
 use weft_config::{
-    Bundle, ConfigError, Consensus, ConsensusState, Endpoint,
-    capabilities::Scope,
-    consensus::ConsensusError,
-    edit, keys,
-    orderer::OrdererError,
+    Bundle, ConfigError, Consensus, ConsensusState, Endpoint, capabilities::Scope,
+    consensus::ConsensusError, edit, keys, orderer::OrdererError,
 };
 use weft_msp::SignedData;
 use weft_protos::{
@@ -24,9 +21,9 @@ use weft_types::Signer;
 
 fn group<'a>(config: &'a mut Config, path: &str) -> &'a mut ConfigGroup {
     let root = config.channel_group.as_mut().unwrap();
-    path.split('/').filter(|name| !name.is_empty()).fold(root, |group, name| {
-        group.groups.get_mut(name).unwrap()
-    })
+    path.split('/')
+        .filter(|name| !name.is_empty())
+        .fold(root, |group, name| group.groups.get_mut(name).unwrap())
 }
 
 fn put(config: &mut Config, path: &str, key: &str, value: &impl Message) {
@@ -133,9 +130,16 @@ fn the_tree_must_have_its_shape() {
     assert!(matches!(error, ConfigError::NoChannelGroup));
 
     let error = refused(|config| {
-        config.channel_group.as_mut().unwrap().groups.insert("Consortiums".into(), Default::default());
+        config
+            .channel_group
+            .as_mut()
+            .unwrap()
+            .groups
+            .insert("Consortiums".into(), Default::default());
     });
-    assert!(matches!(error, ConfigError::UnexpectedGroup { path } if path == "/Channel/Consortiums"));
+    assert!(
+        matches!(error, ConfigError::UnexpectedGroup { path } if path == "/Channel/Consortiums")
+    );
 
     let error = refused(|config| {
         group(config, "Orderer/OrdererMSP").groups.insert("Team".into(), Default::default());
@@ -160,7 +164,9 @@ fn values_must_decode() {
         let values = &mut group(config, "Orderer").values;
         values.get_mut(keys::BATCH_SIZE).unwrap().value = Bytes::from_static(&[0xff; 3]);
     });
-    assert!(matches!(error, ConfigError::Decode { path, .. } if path == "/Channel/Orderer/BatchSize"));
+    assert!(
+        matches!(error, ConfigError::Decode { path, .. } if path == "/Channel/Orderer/BatchSize")
+    );
 }
 
 #[test]
@@ -190,7 +196,12 @@ fn the_orderer_group_has_capabilities_first() {
 #[test]
 fn hashing_is_the_one_there_is() {
     let error = refused(|config| {
-        put(config, "", keys::HASHING_ALGORITHM, &common::HashingAlgorithm { name: "SHA3_256".into() });
+        put(
+            config,
+            "",
+            keys::HASHING_ALGORITHM,
+            &common::HashingAlgorithm { name: "SHA3_256".into() },
+        );
     });
     assert!(matches!(error, ConfigError::HashingAlgorithm { name } if name == "SHA3_256"));
     let error = refused(|config| {
@@ -238,7 +249,8 @@ fn a_channel_below_v3_may_list_orderers_globally() {
 #[test]
 fn batches_must_be_possible() {
     let with = |max_message_count, absolute_max_bytes, preferred_max_bytes| {
-        let size = orderer::BatchSize { max_message_count, absolute_max_bytes, preferred_max_bytes };
+        let size =
+            orderer::BatchSize { max_message_count, absolute_max_bytes, preferred_max_bytes };
         match refused(|config| put(config, "Orderer", keys::BATCH_SIZE, &size)) {
             ConfigError::Orderer { source, .. } => source,
             other => panic!("{other:?}"),
@@ -273,7 +285,10 @@ fn consensus_settings_must_work() {
     assert!(matches!(raft_refused(|m| m.consenters.clear()), NoConsenters));
     assert!(matches!(raft_refused(|m| m.consenters[0].host.clear()), Address { .. }));
     assert!(matches!(raft_refused(|m| m.consenters[0].port = 65_536), Address { .. }));
-    assert!(matches!(raft_refused(|m| m.consenters[1] = m.consenters[0].clone()), SharedCertificate { .. }));
+    assert!(matches!(
+        raft_refused(|m| m.consenters[1] = m.consenters[0].clone()),
+        SharedCertificate { .. }
+    ));
     assert!(matches!(
         raft_refused(|m| m.consenters[1].server_tls_cert = m.consenters[0].client_tls_cert.clone()),
         SharedCertificate { .. }
@@ -337,7 +352,9 @@ fn bft_needs_members_with_numbers_of_their_own() {
 #[test]
 fn msps_must_be_defined_and_agree() {
     let error = refused(|config| _ = group(config, "Application/Org1MSP").values.remove(keys::MSP));
-    assert!(matches!(error, ConfigError::MissingValue { path } if path == "/Channel/Application/Org1MSP/MSP"));
+    assert!(
+        matches!(error, ConfigError::MissingValue { path } if path == "/Channel/Application/Org1MSP/MSP")
+    );
 
     let error = refused(|config| {
         let idemix = MspConfig { r#type: 1, config: Bytes::new() };
@@ -356,7 +373,9 @@ fn msps_must_be_defined_and_agree() {
         let value = MspConfig { r#type: 0, config: impostor.encode_to_vec().into() };
         put(config, "Application/Org1MSP", keys::MSP, &value);
     });
-    assert!(matches!(error, ConfigError::MspConflict { msp_id, .. } if msp_id.as_str() == "Org2MSP"));
+    assert!(
+        matches!(error, ConfigError::MspConflict { msp_id, .. } if msp_id.as_str() == "Org2MSP")
+    );
 
     let error = refused(|config| {
         let mut empty = Org::new("Org1MSP").msp_config();

@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 use prost::Message;
 use serde_json::Value;
 use weft_config::{
-    AnchorPeer, Bundle, Consensus, ConfigError,
-    block,
+    AnchorPeer, Bundle, ConfigError, Consensus, block,
     genesis::{self, ChannelProfile, GenesisError, PolicyRule},
     inspect::{self, GroupView},
     keys,
@@ -20,7 +19,10 @@ use weft_types::{ParsedEnvelope, TxId, block as raw_block};
 fn outline(path: &str, group: &GroupView, lines: &mut Vec<String>) {
     lines.push(format!("{path} v{} [{}]", group.version, group.mod_policy));
     for (name, policy) in &group.policies {
-        lines.push(format!("{path}: {name} = {} v{} [{}]", policy.rule, policy.version, policy.mod_policy));
+        lines.push(format!(
+            "{path}: {name} = {} v{} [{}]",
+            policy.rule, policy.version, policy.mod_policy
+        ));
     }
     for (name, value) in &group.values {
         let text = match name.as_str() {
@@ -140,7 +142,9 @@ fn profiles_without_required_policies_make_no_channel() {
     type Remove = fn(&mut ChannelProfile);
     let cases: [(&str, &str, Remove); 4] = [
         ("/Channel", "Readers", |p| _ = p.policies.remove("Readers")),
-        ("/Channel/Orderer", "BlockValidation", |p| _ = p.orderer.policies.remove("BlockValidation")),
+        ("/Channel/Orderer", "BlockValidation", |p| {
+            _ = p.orderer.policies.remove("BlockValidation")
+        }),
         ("/Channel/Application", "Admins", |p| {
             _ = p.application.as_mut().unwrap().policies.remove("Admins");
         }),

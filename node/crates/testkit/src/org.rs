@@ -182,7 +182,7 @@ impl Org {
     }
 
     /// Lists certificates as revoked.
-    pub fn revoke(&mut self, certificates: &[&Certificate]) {
+    pub fn revoke(&mut self, certificates: &[Certificate]) {
         let revoked: Vec<_> = certificates
             .iter()
             .map(|certificate| RevokedCertificate {

@@ -5,16 +5,20 @@
 //! [`Membership`] tells how the members of a Raft cluster change and whether the cluster would
 //! keep a quorum.
 
+mod membership;
+mod tls;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
-use weft_crypto::Certificate;
-use weft_protos::{common, msp};
 use weft_types::{MspId, Timestamp};
 
+pub use membership::{Membership, MembershipChange};
+pub use tls::CertificateFault;
+
+use self::tls::{TlsAuthorities, orphaned};
 use crate::{
     bundle::Bundle,
-    consensus::{BftConsenter, Consensus, RaftConfig, RaftConsenter},
+    consensus::{BftConsenter, Consensus, RaftConfig, RaftConsenter, bft_block_validation},
     endpoint::Endpoint,
     keys,
     orderer::{ConsensusState, OrdererConfig},
@@ -143,23 +147,6 @@ pub enum TransitionError {
     },
 }
 
-/// Why a member's TLS certificate would not be accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum CertificateFault {
-    /// It cannot be read.
-    #[error("cannot be read")]
-    Malformed,
-    /// No TLS authority of an ordering organization vouches for it.
-    #[error("is not issued by a TLS authority of an ordering organization")]
-    Untrusted,
-    /// It is outside its validity period.
-    #[error("is not valid at this time")]
-    NotValidNow,
-    /// Its extended key usage allows neither side of TLS.
-    #[error("is not for TLS")]
-    Usage,
-}
-
 /// The rules that every node applies. Fabric: `ValidateNew` in `common/channelconfig/bundle.go`.
 ///
 /// # Errors
@@ -243,7 +230,7 @@ pub fn check_consensus(
         (Consensus::Raft(old), Consensus::Raft(new)) => check_raft(before, after, old, new, now),
         (_, Consensus::Raft(new)) => Ok(Membership::unchanged(new.consenters.len())),
         (Consensus::Bft(_), Consensus::Bft(_)) => {
-            Membership::of(&bft_keys(&before.consenters), &bft_keys(&after.consenters))
+            Membership::of_bft(&before.consenters, &after.consenters)
         }
         (_, Consensus::Bft(_)) => Ok(Membership::unchanged(after.consenters.len())),
         (_, Consensus::Solo) => Ok(Membership::unchanged(1)),
@@ -325,49 +312,6 @@ fn check_bft(next: &Bundle, after: &OrdererConfig) -> Result<(), TransitionError
     }
 }
 
-/// Members that must sign a block of a BFT channel of `members`: with F = (N − 1) / 3 faulty ones,
-/// ⌈(N + F + 1) / 2⌉.
-#[must_use]
-pub fn bft_quorum(members: usize) -> usize {
-    let faulty = members.saturating_sub(1) / 3;
-    (members + faulty + 1).div_ceil(2)
-}
-
-/// The block validation policy of a BFT channel: a quorum of its members, each by identity.
-/// Fabric: `common/policies/bft.go`.
-#[must_use]
-pub fn bft_block_validation(consenters: &[BftConsenter]) -> common::Policy {
-    use prost::Message;
-    use weft_protos::common::{
-        MspPrincipal, SignaturePolicy, SignaturePolicyEnvelope, msp_principal, policy,
-        signature_policy,
-    };
-
-    let identity = |consenter: &BftConsenter| MspPrincipal {
-        principal_classification: msp_principal::Classification::Identity.into(),
-        principal: msp::SerializedIdentity {
-            mspid: consenter.msp_id.to_string(),
-            id_bytes: consenter.identity.clone(),
-        }
-        .encode_to_vec()
-        .into(),
-    };
-    let signed_by =
-        |index| SignaturePolicy { r#type: Some(signature_policy::Type::SignedBy(index)) };
-    let rules = (0..).take(consenters.len()).map(signed_by).collect();
-    let n = i32::try_from(bft_quorum(consenters.len())).unwrap_or(i32::MAX);
-    let threshold = signature_policy::NOutOf { n, rules };
-    let envelope = SignaturePolicyEnvelope {
-        version: 0,
-        rule: Some(SignaturePolicy { r#type: Some(signature_policy::Type::NOutOf(threshold)) }),
-        identities: consenters.iter().map(identity).collect(),
-    };
-    common::Policy {
-        r#type: policy::PolicyType::Signature.into(),
-        value: envelope.encode_to_vec().into(),
-    }
-}
-
 fn check_raft(
     before: &OrdererConfig,
     after: &OrdererConfig,
@@ -375,7 +319,7 @@ fn check_raft(
     new: &RaftConfig,
     now: Timestamp,
 ) -> Result<Membership, TransitionError> {
-    let membership = Membership::of(&raft_keys(old), &raft_keys(new))?;
+    let membership = Membership::of_raft(old, new)?;
     let (trusted_before, trusted_after) = (TlsAuthorities::of(before), TlsAuthorities::of(after));
     for (index, consenter) in new.consenters.iter().enumerate() {
         let previous =
@@ -397,215 +341,4 @@ fn check_raft(
         }
     }
     Ok(membership)
-}
-
-/// The fault of a certificate that stays, where the update is what brings it about.
-fn orphaned(
-    before: &TlsAuthorities,
-    after: &TlsAuthorities,
-    pem: &Bytes,
-) -> Option<CertificateFault> {
-    let fault = after.fault(pem, None)?;
-    before.fault(pem, None).is_none().then_some(fault)
-}
-
-/// The TLS authorities of all ordering organizations.
-struct TlsAuthorities {
-    roots: Vec<Certificate>,
-    intermediates: Vec<Certificate>,
-}
-
-/// Most intermediate authorities between a certificate and its root.
-const MAX_CHAIN: usize = 8;
-
-impl TlsAuthorities {
-    fn of(orderer: &OrdererConfig) -> Self {
-        let read = |certs: &[Bytes]| -> Vec<Certificate> {
-            let texts = certs.iter().filter_map(|pem| std::str::from_utf8(pem).ok());
-            texts.filter_map(|pem| Certificate::from_pem(pem).ok()).collect()
-        };
-        let mut authorities = Self { roots: Vec::new(), intermediates: Vec::new() };
-        for org in orderer.orgs.values() {
-            authorities.roots.extend(read(org.org.tls_root_certs()));
-            authorities.intermediates.extend(read(org.org.tls_intermediate_certs()));
-        }
-        authorities
-    }
-
-    /// What is wrong with a certificate; validity is looked at only where a time is given.
-    fn fault(&self, pem: &Bytes, now: Option<Timestamp>) -> Option<CertificateFault> {
-        let text = std::str::from_utf8(pem).ok();
-        let Some(certificate) = text.and_then(|text| Certificate::from_pem(text).ok()) else {
-            return Some(CertificateFault::Malformed);
-        };
-        if now.is_some_and(|now| !certificate.is_valid_at(now)) {
-            return Some(CertificateFault::NotValidNow);
-        }
-        if certificate
-            .extended_key_usage()
-            .is_some_and(|usage| !(usage.any || usage.client_auth || usage.server_auth))
-        {
-            return Some(CertificateFault::Usage);
-        }
-        match self.vouches_for(&certificate, now, MAX_CHAIN) {
-            true => None,
-            false => Some(CertificateFault::Untrusted),
-        }
-    }
-
-    fn vouches_for(&self, certificate: &Certificate, now: Option<Timestamp>, depth: usize) -> bool {
-        let vouches = |authority: &&Certificate| {
-            authority.is_ca()
-                && now.is_none_or(|now| authority.is_valid_at(now))
-                && certificate.issuer() == authority.subject()
-                && certificate.verify_signed_by(authority).is_ok()
-        };
-        if self.roots.iter().any(|root| root.der() == certificate.der() || vouches(&root)) {
-            return true;
-        }
-        let mut above = self.intermediates.iter().filter(vouches);
-        depth > 0 && above.any(|authority| self.vouches_for(authority, now, depth - 1))
-    }
-}
-
-fn raft_keys(config: &RaftConfig) -> Vec<&[u8]> {
-    config.consenters.iter().map(|consenter| consenter.client_tls_cert.as_ref()).collect()
-}
-
-fn bft_keys(consenters: &[BftConsenter]) -> Vec<&[u8]> {
-    consenters.iter().map(|consenter| consenter.client_tls_cert.as_ref()).collect()
-}
-
-/// What happens to the set of members.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MembershipChange {
-    /// Nothing.
-    None,
-    /// One joins.
-    Added {
-        /// Its place in the new list.
-        new: usize,
-    },
-    /// One leaves.
-    Removed {
-        /// Its place in the old list.
-        old: usize,
-    },
-    /// One gets another certificate, or gives its place to another node: it keeps its number.
-    Replaced {
-        /// Its place in the old list.
-        old: usize,
-        /// Its place in the new list.
-        new: usize,
-    },
-}
-
-/// How the members of a cluster go from one configuration to the next. Members are told apart by
-/// their client TLS certificate. Fabric: `orderer/consensus/etcdraft/membership.go`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Membership {
-    change: MembershipChange,
-    /// For each member of the new list its place in the old one, where its certificate stood there.
-    kept: Vec<Option<usize>>,
-}
-
-impl Membership {
-    fn unchanged(members: usize) -> Self {
-        Self { change: MembershipChange::None, kept: (0..members).map(Some).collect() }
-    }
-
-    /// How Raft consenters go from one list to another.
-    ///
-    /// # Errors
-    /// Fails where more than one joins or more than one leaves.
-    pub fn of_raft(old: &RaftConfig, new: &RaftConfig) -> Result<Self, TransitionError> {
-        Self::of(&raft_keys(old), &raft_keys(new))
-    }
-
-    fn of(old: &[&[u8]], new: &[&[u8]]) -> Result<Self, TransitionError> {
-        let places: BTreeMap<&[u8], usize> =
-            old.iter().enumerate().map(|(place, key)| (*key, place)).collect();
-        let kept: Vec<_> = new.iter().map(|key| places.get(key).copied()).collect();
-        let added: Vec<usize> = (0..new.len()).filter(|new| kept[*new].is_none()).collect();
-        let stay: BTreeSet<usize> = kept.iter().flatten().copied().collect();
-        let removed: Vec<usize> = (0..old.len()).filter(|old| !stay.contains(old)).collect();
-        let change = match (added.as_slice(), removed.as_slice()) {
-            ([], []) => MembershipChange::None,
-            ([new], []) => MembershipChange::Added { new: *new },
-            ([], [old]) => MembershipChange::Removed { old: *old },
-            ([new], [old]) => MembershipChange::Replaced { old: *old, new: *new },
-            _ => {
-                let (added, removed) = (added.len(), removed.len());
-                return Err(TransitionError::SeveralMembers { added, removed });
-            }
-        };
-        Ok(Self { change, kept })
-    }
-
-    /// What happens to the set of members.
-    #[must_use]
-    pub fn change(&self) -> MembershipChange {
-        self.change
-    }
-
-    /// Number of members after the change.
-    #[must_use]
-    pub fn members(&self) -> usize {
-        self.kept.len()
-    }
-
-    /// The place in the old list of the member at `new` in the new list; `None` for one that joins.
-    #[must_use]
-    pub fn previous(&self, new: usize) -> Option<usize> {
-        match self.change {
-            MembershipChange::Replaced { old, new: replaced } if replaced == new => Some(old),
-            _ => self.kept.get(new).copied().flatten(),
-        }
-    }
-
-    /// The numbers of the members after the change, in the order of the new list, and the number
-    /// that the next member to join will get. `ids` are the present numbers in the order of the old
-    /// list. A number is never given twice, so a member removed and added again is a new one.
-    #[must_use]
-    pub fn assign_ids(&self, ids: &[u64], next_id: u64) -> (Vec<u64>, u64) {
-        let mut next_id = next_id;
-        let mut number = |new| match self.previous(new).and_then(|old| ids.get(old)) {
-            Some(id) => *id,
-            None => {
-                next_id += 1;
-                next_id - 1
-            }
-        };
-        let numbers = (0..self.members()).map(&mut number).collect();
-        (numbers, next_id)
-    }
-
-    /// Checks that enough members stay alive. `alive` holds the places in the old list of the
-    /// members known to be alive, the one that asks included.
-    ///
-    /// A change that costs no live member is always allowed: replacing the certificate of a member
-    /// that is down is how it comes back. Clusters of one or two members tolerate no fault, so for
-    /// them additions and replacements are allowed too.
-    ///
-    /// # Errors
-    /// Fails with [`TransitionError::QuorumLoss`].
-    pub fn check_quorum(&self, alive: &BTreeSet<usize>) -> Result<(), TransitionError> {
-        let members = self.members();
-        let quorum = members / 2 + 1;
-        let tolerates_faults = members > 2;
-        let (alive, needed) = match self.change {
-            MembershipChange::None => return Ok(()),
-            MembershipChange::Added { .. } => (alive.len(), tolerates_faults),
-            MembershipChange::Replaced { old, .. } => {
-                (alive.len().saturating_sub(1), tolerates_faults && alive.contains(&old))
-            }
-            MembershipChange::Removed { old } => {
-                (alive.len() - usize::from(alive.contains(&old)), true)
-            }
-        };
-        match needed && alive < quorum {
-            true => Err(TransitionError::QuorumLoss { alive, members, quorum }),
-            false => Ok(()),
-        }
-    }
 }

@@ -4,6 +4,9 @@
 //! (`sampleconfig/configtx.yaml`, `internal/configtxgen/encoder`). The same profile always gives the
 //! same bytes: the block is made once, but everyone who holds the profile can check it.
 
+mod policies;
+pub(crate) mod values;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -12,35 +15,39 @@ use std::{
 use bytes::Bytes;
 use prost::Message;
 use weft_crypto::sha256_parts;
-use weft_msp::policy::dsl;
 use weft_protos::{
     common::{
-        self, Block, ChannelHeader, Config, ConfigEnvelope, ConfigGroup, ConfigPolicy, ConfigValue,
-        Envelope, Header, HeaderType, ImplicitMetaPolicy, Payload, SignatureHeader,
-        implicit_meta_policy::Rule, policy::PolicyType,
+        self, Block, ChannelHeader, Config, ConfigEnvelope, ConfigGroup, Envelope, Header,
+        HeaderType, Payload, SignatureHeader,
     },
-    msp, orderer, peer,
+    msp, orderer,
 };
-use weft_types::{ChannelId, MspId, Timestamp, TxId};
+use weft_types::{ChannelId, MspId, NONCE_LEN, Timestamp, TxId};
 
+pub use policies::{
+    Policies, PolicyRule, PolicyRuleError, ordering_policies, transacting_policies,
+};
+
+use self::{
+    policies::group_policies,
+    values::{
+        acls, anchor_peers, capabilities, consensus_type, endpoints, msp_value, put_policy,
+        put_value,
+    },
+};
 use crate::{
     application::AnchorPeer,
     block,
     bundle::{Bundle, ConfigError, FLAT_WIDTH, SHA256},
-    capabilities::Scope,
-    consensus::{BftConsenter, Consensus},
+    consensus::{BftConsenter, Consensus, bft_block_validation},
     duration,
     endpoint::Endpoint,
     keys,
     orderer::{BatchSize, ConsensusState},
-    org::MSP_TYPE_X509,
-    transition::bft_block_validation,
 };
 
 /// Version in the channel header of a genesis block. Fabric: `common/genesis/genesis.go`.
 const GENESIS_VERSION: i32 = 1;
-/// Bytes in the nonce of a signature header.
-const NONCE_LEN: usize = 24;
 
 /// What a channel begins with.
 #[derive(Debug, Clone, PartialEq)]
@@ -105,85 +112,6 @@ pub struct OrgProfile {
     pub endpoints: Vec<Endpoint>,
     /// Peers that others may meet first; of use in the application group.
     pub anchor_peers: Vec<AnchorPeer>,
-}
-
-/// Policies by name.
-pub type Policies = BTreeMap<String, PolicyRule>;
-
-/// A policy as people write it.
-#[derive(Debug, Clone, PartialEq)]
-pub enum PolicyRule {
-    /// A signature policy.
-    Signature(common::SignaturePolicyEnvelope),
-    /// A threshold over the policies `sub_policy` of the direct subgroups.
-    ImplicitMeta {
-        /// How many of them must hold.
-        rule: Rule,
-        /// Their name.
-        sub_policy: String,
-    },
-}
-
-/// A policy text that cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum PolicyRuleError {
-    /// Neither `ANY|ALL|MAJORITY name` nor a signature policy.
-    #[error("failed to read the policy {text:?}")]
-    Signature {
-        /// The text, cut to a readable length.
-        text: String,
-        /// What is wrong with it as a signature policy.
-        source: dsl::ParseError,
-    },
-}
-
-impl PolicyRule {
-    /// Reads `ANY Readers`, `ALL Readers`, `MAJORITY Admins` or a signature policy such as
-    /// `OR('Org1MSP.admin', 'Org1MSP.peer')`.
-    ///
-    /// # Errors
-    /// Fails on any other text.
-    pub fn parse(text: &str) -> Result<Self, PolicyRuleError> {
-        if let Ok(meta) = dsl::parse_implicit_meta(text) {
-            let rule = meta.rule();
-            return Ok(Self::ImplicitMeta { rule, sub_policy: meta.sub_policy });
-        }
-        dsl::parse(text).map(Self::Signature).map_err(|source| PolicyRuleError::Signature {
-            text: text.chars().take(256).collect(),
-            source,
-        })
-    }
-
-    /// At least one subgroup satisfies its policy `sub_policy`.
-    #[must_use]
-    pub fn any(sub_policy: &str) -> Self {
-        Self::ImplicitMeta { rule: Rule::Any, sub_policy: sub_policy.to_owned() }
-    }
-
-    /// More than half of the subgroups satisfy their policy `sub_policy`.
-    #[must_use]
-    pub fn majority(sub_policy: &str) -> Self {
-        Self::ImplicitMeta { rule: Rule::Majority, sub_policy: sub_policy.to_owned() }
-    }
-
-    /// The message it is written with.
-    #[must_use]
-    pub fn to_policy(&self) -> common::Policy {
-        match self {
-            Self::Signature(envelope) => common::Policy {
-                r#type: PolicyType::Signature.into(),
-                value: envelope.encode_to_vec().into(),
-            },
-            Self::ImplicitMeta { rule, sub_policy } => {
-                let meta =
-                    ImplicitMetaPolicy { sub_policy: sub_policy.clone(), rule: (*rule).into() };
-                common::Policy {
-                    r#type: PolicyType::ImplicitMeta.into(),
-                    value: meta.encode_to_vec().into(),
-                }
-            }
-        }
-    }
 }
 
 /// A profile that does not make a channel.
@@ -291,76 +219,6 @@ impl OrgProfile {
 
 fn set(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
-}
-
-/// Policies every group above organizations has.
-fn group_policies() -> Policies {
-    [
-        (keys::READERS, PolicyRule::any(keys::READERS)),
-        (keys::WRITERS, PolicyRule::any(keys::WRITERS)),
-        (keys::ADMINS, PolicyRule::majority(keys::ADMINS)),
-    ]
-    .map(|(name, rule)| (name.to_owned(), rule))
-    .into()
-}
-
-/// The usual policies of an organization that transacts, for roles by organizational unit (NodeOUs):
-/// Readers admin, peer, client; Writers admin, client; Admins admin; Endorsement peer.
-#[must_use]
-pub fn transacting_policies(msp_id: &MspId) -> Policies {
-    use common::msp_role::MspRoleType::{Admin, Client, Peer};
-    org_policies(
-        msp_id,
-        &[
-            (keys::READERS, &[Admin, Peer, Client]),
-            (keys::WRITERS, &[Admin, Client]),
-            (keys::ADMINS, &[Admin]),
-            (keys::ENDORSEMENT, &[Peer]),
-        ],
-    )
-}
-
-/// The usual policies of an organization that runs orderers: Readers and Writers admin, orderer,
-/// client; Admins admin. Orderers are in Writers, as a block is valid by `ANY Writers`.
-#[must_use]
-pub fn ordering_policies(msp_id: &MspId) -> Policies {
-    use common::msp_role::MspRoleType::{Admin, Client, Orderer};
-    org_policies(
-        msp_id,
-        &[
-            (keys::READERS, &[Admin, Orderer, Client]),
-            (keys::WRITERS, &[Admin, Orderer, Client]),
-            (keys::ADMINS, &[Admin]),
-        ],
-    )
-}
-
-fn org_policies(msp_id: &MspId, roles: &[(&str, &[common::msp_role::MspRoleType])]) -> Policies {
-    let rule = |roles: &[_]| PolicyRule::Signature(any_role(msp_id, roles));
-    roles.iter().map(|(name, roles)| ((*name).to_owned(), rule(roles))).collect()
-}
-
-/// One signature by a holder of any of these roles.
-fn any_role(
-    msp_id: &MspId,
-    roles: &[common::msp_role::MspRoleType],
-) -> common::SignaturePolicyEnvelope {
-    use common::{SignaturePolicy, signature_policy};
-    let principal = |role: &common::msp_role::MspRoleType| common::MspPrincipal {
-        principal_classification: common::msp_principal::Classification::Role.into(),
-        principal: common::MspRole { msp_identifier: msp_id.to_string(), role: (*role).into() }
-            .encode_to_vec()
-            .into(),
-    };
-    let signed_by =
-        |index| SignaturePolicy { r#type: Some(signature_policy::Type::SignedBy(index)) };
-    let rules = (0..).take(roles.len()).map(signed_by).collect();
-    let threshold = signature_policy::NOutOf { n: 1, rules };
-    common::SignaturePolicyEnvelope {
-        version: 0,
-        rule: Some(SignaturePolicy { r#type: Some(signature_policy::Type::NOutOf(threshold)) }),
-        identities: roles.iter().map(principal).collect(),
-    }
 }
 
 /// The first configuration of a channel.
@@ -511,86 +369,8 @@ fn new_group(
     Ok(group)
 }
 
-/// Sets a value, keeping version and mod_policy where it is there already.
-pub(crate) fn put_value(group: &mut ConfigGroup, key: &str, value: &impl Message) {
-    let encoded: Bytes = value.encode_to_vec().into();
-    match group.values.get_mut(key) {
-        Some(existing) => existing.value = encoded,
-        None => {
-            let mod_policy = keys::ADMINS.into();
-            let value = ConfigValue { version: 0, value: encoded, mod_policy };
-            group.values.insert(key.to_owned(), value);
-        }
-    }
-}
-
-/// Sets a policy, keeping version and mod_policy where it is there already.
-pub(crate) fn put_policy(group: &mut ConfigGroup, name: &str, policy: common::Policy) {
-    match group.policies.get_mut(name) {
-        Some(existing) => existing.policy = Some(policy),
-        None => {
-            let mod_policy = keys::ADMINS.into();
-            let policy = ConfigPolicy { version: 0, policy: Some(policy), mod_policy };
-            group.policies.insert(name.to_owned(), policy);
-        }
-    }
-}
-
 fn put_capabilities(group: &mut ConfigGroup, names: &BTreeSet<String>) {
     if !names.is_empty() {
         put_value(group, keys::CAPABILITIES, &capabilities(names));
     }
-}
-
-pub(crate) fn capabilities(names: &BTreeSet<String>) -> common::Capabilities {
-    let all = names.iter().map(|name| (name.clone(), common::Capability {}));
-    common::Capabilities { capabilities: all.collect() }
-}
-
-pub(crate) fn consensus_type(
-    consensus: &Consensus,
-    state: ConsensusState,
-) -> orderer::ConsensusType {
-    let metadata = match consensus {
-        Consensus::Solo => Vec::new(),
-        Consensus::Raft(config) => config.to_metadata().encode_to_vec(),
-        Consensus::Bft(options) => options.to_message().encode_to_vec(),
-    };
-    orderer::ConsensusType {
-        r#type: consensus.name().to_owned(),
-        metadata: metadata.into(),
-        state: state.to_number(),
-    }
-}
-
-pub(crate) fn acls(acls: &BTreeMap<String, String>) -> peer::AcLs {
-    let resource = |policy: &String| peer::ApiResource { policy_ref: policy.clone() };
-    peer::AcLs {
-        acls: acls.iter().map(|(name, policy)| (name.clone(), resource(policy))).collect(),
-    }
-}
-
-pub(crate) fn endpoints(endpoints: &[Endpoint]) -> common::OrdererAddresses {
-    common::OrdererAddresses { addresses: endpoints.iter().map(Endpoint::to_string).collect() }
-}
-
-pub(crate) fn anchor_peers(peers: &[AnchorPeer]) -> peer::AnchorPeers {
-    let peer = |at: &AnchorPeer| peer::AnchorPeer { host: at.host.clone(), port: at.port };
-    peer::AnchorPeers { anchor_peers: peers.iter().map(peer).collect() }
-}
-
-/// The MSP value of an organization; a signing identity never goes into a channel.
-pub(crate) fn msp_value(definition: &msp::FabricMspConfig) -> msp::MspConfig {
-    let public = msp::FabricMspConfig { signing_identity: None, ..definition.clone() };
-    msp::MspConfig { r#type: MSP_TYPE_X509, config: public.encode_to_vec().into() }
-}
-
-/// The capability levels a new channel begins with.
-#[must_use]
-pub fn default_capabilities(scope: Scope) -> BTreeSet<String> {
-    set(match scope {
-        Scope::Channel => &["V3_0"],
-        Scope::Orderer => &["V2_0"],
-        Scope::Application => &["V2_5"],
-    })
 }
