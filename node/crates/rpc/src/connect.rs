@@ -231,7 +231,7 @@ impl Connector {
 
     /// A channel that connects when it is first used and again after failures. Calls made
     /// while the server cannot be reached end with UNAVAILABLE and a [`ConnectError`] as
-    /// source (see [`ConnectError::of_status`]).
+    /// source (see [`ConnectError::of_status`]). Must be called within a tokio runtime.
     ///
     /// # Errors
     /// When the address or the TLS material cannot be used.
@@ -331,6 +331,7 @@ impl ChannelPool {
     }
 
     /// The channel to an endpoint, made when there is none yet. It connects when it is used.
+    /// Must be called within a tokio runtime.
     ///
     /// # Errors
     /// When the address or the TLS material cannot be used.

@@ -478,7 +478,7 @@ async fn without_consensus_only_best_effort_is_served() {
     lost.ask(sign(best_effort)).await;
     assert_eq!(lost.number().await, 0);
     assert_eq!(lost.status().await, Status::Success);
-    lost.ask(sign(strict.clone())).await;
+    lost.ask(sign(strict)).await;
     assert_eq!(lost.status().await, Status::ServiceUnavailable);
 
     let mut losing = call(chain(0, 1));
