@@ -1,5 +1,17 @@
 //! From manifests to a running network.
 //!
-//! - [`api`]: the kinds that users write.
+//! - [`api`]: the kinds that users write, and their CustomResourceDefinitions.
+//! - [`manifest`]: a file of several documents, read into the kinds.
+//! - [`model`]: what a manifest means once every rule holds.
+//! - [`pki`], [`channel_config`]: certificates and channel configs that a network should have;
+//!   pure, for a local run and a cluster alike.
+//! - [`local`]: the plan carried out as processes on this machine.
+//! - [`cli`]: the `weft` command.
 
 pub mod api;
+pub mod channel_config;
+pub mod cli;
+pub mod local;
+pub mod manifest;
+pub mod model;
+pub mod pki;

@@ -66,7 +66,7 @@ pub enum ManifestError {
 }
 
 /// The objects of a file, in its order.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Manifest {
     /// Networks.
     pub networks: Vec<LedgerNetwork>,

@@ -1,0 +1,94 @@
+//! `weft-operator`: the cluster side of the kinds. Today it prints, writes and checks the
+//! CustomResourceDefinitions, which `crds/` holds.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::{Args, Parser, Subcommand};
+use kube::ResourceExt;
+use weft_operator::api;
+
+#[derive(Parser)]
+#[command(name = "weft-operator", version, about = "The operator of weft.dev networks")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Print the CustomResourceDefinitions, or keep a folder of them.
+    Crd(CrdArgs),
+}
+
+#[derive(Args)]
+#[group(multiple = false)]
+struct CrdArgs {
+    /// Write one file a kind into this folder.
+    #[arg(long, value_name = "DIR")]
+    write: Option<PathBuf>,
+    /// Fail when this folder differs from what would be written.
+    #[arg(long, value_name = "DIR")]
+    check: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    let Command::Crd(args) = cli.command;
+    let files = files()?;
+    if let Some(folder) = args.write {
+        return write(&folder, &files);
+    }
+    if let Some(folder) = args.check {
+        return check(&folder, &files);
+    }
+    for (_, text) in files {
+        println!("---\n{text}");
+    }
+    Ok(())
+}
+
+/// File name and text of each definition.
+fn files() -> anyhow::Result<Vec<(String, String)>> {
+    api::crds()
+        .into_iter()
+        .map(|crd| {
+            let text = serde_yaml::to_string(&crd)
+                .with_context(|| format!("failed to write {} as YAML", crd.name_any()))?;
+            Ok((format!("{}.yaml", crd.spec.names.plural), text))
+        })
+        .collect()
+}
+
+fn write(folder: &Path, files: &[(String, String)]) -> anyhow::Result<()> {
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("failed to create {}", folder.display()))?;
+    for (name, text) in files {
+        let path = folder.join(name);
+        std::fs::write(&path, text)
+            .with_context(|| format!("failed to write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn check(folder: &Path, files: &[(String, String)]) -> anyhow::Result<()> {
+    for (name, text) in files {
+        let path = folder.join(name);
+        let found = std::fs::read_to_string(&path)
+            .with_context(|| format!("failed to read {}", path.display()))?;
+        if found != *text {
+            bail!("{} is not what the Rust types say: run `make fix`", path.display());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,202 @@
+//! Why a local network does not come up, run or stop.
+
+use std::path::PathBuf;
+
+use weft_client::ClientError;
+use weft_package::PackageError;
+use weft_types::ChannelId;
+
+use super::files::FileError;
+use super::material::MaterialError;
+use super::nodes::NodeSettingsError;
+use super::process::ProcessError;
+use super::state::StateError;
+use crate::channel_config::ChannelConfigError;
+use crate::manifest::ManifestError;
+use crate::model::Problems;
+
+/// A run that failed: the step, the field, node or channel, and the cause.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalError {
+    /// The manifest cannot be read.
+    #[error("{}: {source}", path.display())]
+    Manifest {
+        /// The file.
+        path: PathBuf,
+        /// Which document and field.
+        #[source]
+        source: ManifestError,
+    },
+    /// The manifest breaks rules.
+    #[error("{} has problems:\n{source}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// Each of them.
+        #[source]
+        source: Problems,
+    },
+    /// A local run is of one network.
+    #[error("{} holds {count} LedgerNetworks; a local run takes exactly one", path.display())]
+    Networks {
+        /// The file.
+        path: PathBuf,
+        /// How many there are.
+        count: usize,
+    },
+    /// What the manifest asks for needs a cluster.
+    #[error("{object}: {field} needs a Kubernetes cluster; {instead}")]
+    NeedsCluster {
+        /// Kind and name.
+        object: String,
+        /// The field.
+        field: &'static str,
+        /// What does it here.
+        instead: &'static str,
+    },
+    /// The folder belongs to another network.
+    #[error("{} holds the network {found:?}, not {expected:?}; choose another --dir", folder.display())]
+    OtherNetwork {
+        /// The folder.
+        folder: PathBuf,
+        /// The network in it.
+        found: String,
+        /// The network of the manifest.
+        expected: String,
+    },
+    /// Another `weft` is changing the network.
+    #[error("another weft is at work in {}", folder.display())]
+    Locked {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// There is no network in the folder.
+    #[error("there is no network in {}; start one with `weft up -f MANIFEST --dir {}`", folder.display(), folder.display())]
+    NoNetwork {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A file.
+    #[error(transparent)]
+    File(FileError),
+    /// The record.
+    #[error(transparent)]
+    State(StateError),
+    /// Keys and certificates.
+    #[error(transparent)]
+    Material(MaterialError),
+    /// A node's settings.
+    #[error("{node}: {source}")]
+    Settings {
+        /// The node.
+        node: String,
+        /// The field.
+        #[source]
+        source: NodeSettingsError,
+    },
+    /// A process.
+    #[error(transparent)]
+    Process(ProcessError),
+    /// A node did not get ready.
+    #[error("{node} is not ready after {seconds} s; the end of its log {}:\n{tail}", log.display())]
+    NotReady {
+        /// The node.
+        node: String,
+        /// How long it was waited for.
+        seconds: u64,
+        /// Its log.
+        log: PathBuf,
+        /// The last lines.
+        tail: String,
+    },
+    /// A channel's config.
+    #[error(transparent)]
+    ChannelConfig(ChannelConfigError),
+    /// A block in the folder cannot be read.
+    #[error("failed to read the block {}: {reason}", path.display())]
+    Block {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A node refused a step.
+    #[error("failed to {step}")]
+    Step {
+        /// What was tried, with the names it concerns.
+        step: String,
+        /// What the node said.
+        #[source]
+        source: Box<ClientError>,
+    },
+    /// A channel has no orderer or peer here.
+    #[error("channel {channel}: {what}")]
+    Channel {
+        /// The channel.
+        channel: ChannelId,
+        /// What is missing.
+        what: String,
+    },
+    /// A name that the network does not have.
+    #[error("organization {name:?} is not part of the network")]
+    NoOrganization {
+        /// The name.
+        name: String,
+    },
+    /// Nobody orders.
+    #[error("the network has no orderer")]
+    NoOrderer,
+    /// A chaincode's package.
+    #[error("chaincode {chaincode}: failed to make its package")]
+    Package {
+        /// The chaincode.
+        chaincode: String,
+        /// Why.
+        #[source]
+        source: Box<PackageError>,
+    },
+    /// A chaincode cannot be used as declared.
+    #[error("chaincode {chaincode}: {what}")]
+    Chaincode {
+        /// The chaincode.
+        chaincode: String,
+        /// Why.
+        what: String,
+    },
+    /// The random generator or the clock of the machine.
+    #[error("failed to {step}")]
+    System {
+        /// What was tried.
+        step: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl LocalError {
+    /// Wraps what a node said about a step.
+    pub fn step(step: impl Into<String>) -> impl FnOnce(ClientError) -> LocalError {
+        let step = step.into();
+        move |source| LocalError::Step { step, source: Box::new(source) }
+    }
+}
+
+macro_rules! wraps {
+    ($($variant:ident($source:ty)),* $(,)?) => {
+        $(impl From<$source> for LocalError {
+            fn from(source: $source) -> Self {
+                LocalError::$variant(source)
+            }
+        })*
+    };
+}
+
+// Each source names its own file, holder or channel; the step needs no more context.
+wraps!(
+    File(FileError),
+    State(StateError),
+    Material(MaterialError),
+    Process(ProcessError),
+    ChannelConfig(ChannelConfigError),
+);

@@ -1,0 +1,278 @@
+//! Which certificates a network needs, and when each is issued again. Pure: the caller keeps
+//! keys and certificates (files for `weft up`, Secrets for the controllers) and carries the
+//! decisions out.
+//!
+//! Every organization has two roots, one for identities and one for TLS, as Fabric's MSP
+//! folders expect (`cacerts`, `tlscacerts`). Roles are organizational units (NodeOUs). A leaf
+//! is renewed before it ends, with the same key, so that what pins the key goes on working.
+
+use std::fmt;
+use std::time::Duration;
+
+use weft_crypto::{CaProfile, Certificate, LeafProfile, LeafUsage, Name, SubjectAltName, Validity};
+use weft_types::{MspId, Timestamp};
+
+use crate::api::UserRole;
+use crate::model::Certificates;
+
+/// How long before its making a certificate starts to be valid: clocks differ.
+const BACKDATE: Duration = Duration::from_secs(5 * 60);
+
+/// Which of an organization's two roots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RootUse {
+    /// Signs identities.
+    Identity,
+    /// Signs TLS certificates.
+    Tls,
+}
+
+impl RootUse {
+    /// The word in the root's common name and in folder names: `ca` or `tlsca`.
+    pub fn label(self) -> &'static str {
+        match self {
+            RootUse::Identity => "ca",
+            RootUse::Tls => "tlsca",
+        }
+    }
+}
+
+/// The profile of a managed root, valid from shortly before `now`.
+pub fn root_profile(
+    msp_id: &MspId,
+    use_: RootUse,
+    now: Timestamp,
+    certificates: &Certificates,
+) -> CaProfile {
+    CaProfile {
+        name: Name {
+            organization: Some(msp_id.to_string()),
+            units: Vec::new(),
+            common_name: format!("{}.{msp_id}", use_.label()),
+        },
+        validity: Validity {
+            not_before: now.saturating_sub(BACKDATE),
+            not_after: now.saturating_add(certificates.ca_duration),
+        },
+        // A root that issues leaves only: an authority below it is the user's own to make.
+        max_path_len: None,
+    }
+}
+
+/// The role that a certificate's organizational unit states (Fabric: `msp/mspimplsetup.go`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// A peer.
+    Peer,
+    /// An orderer.
+    Orderer,
+    /// An administrator.
+    Admin,
+    /// Anyone else.
+    Client,
+}
+
+impl Role {
+    /// The organizational unit.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Role::Peer => "peer",
+            Role::Orderer => "orderer",
+            Role::Admin => "admin",
+            Role::Client => "client",
+        }
+    }
+}
+
+impl From<UserRole> for Role {
+    fn from(role: UserRole) -> Self {
+        match role {
+            UserRole::Client => Role::Client,
+            UserRole::Admin => Role::Admin,
+        }
+    }
+}
+
+/// A leaf certificate that a network needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leaf {
+    /// Common name: the node's or user's name.
+    pub common_name: String,
+    /// Role, stated by identity certificates.
+    pub role: Role,
+    /// Which root signs it, and thereby what it is for.
+    pub root: RootUse,
+    /// Hosts by which the holder is reached; for TLS.
+    pub hosts: Vec<String>,
+}
+
+impl Leaf {
+    /// What the certificate says when it is issued now. It never outlives its issuer.
+    pub fn profile(
+        &self,
+        issuer: &Certificate,
+        now: Timestamp,
+        certificates: &Certificates,
+    ) -> LeafProfile {
+        LeafProfile {
+            name: Name {
+                organization: None,
+                units: vec![self.role.unit().to_owned()],
+                common_name: self.common_name.clone(),
+            },
+            sans: self.alternative_names(),
+            usage: match self.root {
+                RootUse::Identity => LeafUsage::Identity,
+                RootUse::Tls => LeafUsage::Tls,
+            },
+            validity: Validity {
+                not_before: now.saturating_sub(BACKDATE).max(issuer.not_before()),
+                not_after: now.saturating_add(certificates.duration).min(issuer.not_after()),
+            },
+        }
+    }
+
+    fn alternative_names(&self) -> Vec<SubjectAltName> {
+        self.hosts.iter().map(|host| SubjectAltName::host(host)).collect()
+    }
+}
+
+/// Why a certificate is issued (again).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// There is none.
+    Missing,
+    /// It ends soon, or has ended.
+    Expiring,
+    /// Another authority signed it.
+    OtherIssuer,
+    /// The holder is reached by hosts that it does not name.
+    Hosts,
+    /// It states another name or role.
+    Subject,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Reason::Missing => "there was none",
+            Reason::Expiring => "it was about to expire",
+            Reason::OtherIssuer => "another authority had signed it",
+            Reason::Hosts => "it did not name every host",
+            Reason::Subject => "it stated another name or role",
+        })
+    }
+}
+
+/// Whether the certificate at hand serves, or why a new one is due.
+pub fn due(
+    wanted: &Leaf,
+    current: Option<&Certificate>,
+    issuer: &Certificate,
+    now: Timestamp,
+    certificates: &Certificates,
+) -> Option<Reason> {
+    let Some(current) = current else { return Some(Reason::Missing) };
+    if current.verify_signed_by(issuer).is_err() {
+        return Some(Reason::OtherIssuer);
+    }
+    if now.saturating_add(certificates.renew_before) >= current.not_after()
+        && current.not_after() < issuer.not_after()
+    {
+        return Some(Reason::Expiring);
+    }
+    if current.subject_cn() != Some(wanted.common_name.as_str())
+        || !current.subject_ous().iter().any(|unit| unit == wanted.role.unit())
+    {
+        return Some(Reason::Subject);
+    }
+    let named = current.sans();
+    if !wanted.alternative_names().iter().all(|name| named.contains(name)) {
+        return Some(Reason::Hosts);
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use weft_crypto::{CertificateAuthority, PrivateKey};
+
+    use super::*;
+
+    const DAY: u64 = 24 * 3600;
+
+    fn certificates() -> Certificates {
+        Certificates {
+            duration: Duration::from_secs(90 * DAY),
+            renew_before: Duration::from_secs(30 * DAY),
+            ca_duration: Duration::from_secs(3650 * DAY),
+        }
+    }
+
+    fn root(now: Timestamp, name: &str) -> CertificateAuthority {
+        let msp_id = MspId::new(name).unwrap();
+        let profile = root_profile(&msp_id, RootUse::Tls, now, &certificates());
+        CertificateAuthority::new_root(PrivateKey::generate().unwrap(), &profile).unwrap()
+    }
+
+    fn leaf() -> Leaf {
+        Leaf {
+            common_name: "peer0".to_owned(),
+            role: Role::Peer,
+            root: RootUse::Tls,
+            hosts: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
+        }
+    }
+
+    #[test]
+    fn a_leaf_is_renewed_in_its_last_days_and_not_before() {
+        let now = Timestamp::from_seconds(1_800_000_000);
+        let ca = root(now, "Org1MSP");
+        let key = PrivateKey::generate().unwrap();
+        let profile = leaf().profile(ca.certificate(), now, &certificates());
+        let certificate = ca.issue(key.public_key(), &profile).unwrap();
+        let due_after = |days: u64| {
+            let at = now.saturating_add(Duration::from_secs(days * DAY));
+            due(&leaf(), Some(&certificate), ca.certificate(), at, &certificates())
+        };
+        assert_eq!(due_after(0), None);
+        assert_eq!(due_after(59), None);
+        assert_eq!(due_after(60), Some(Reason::Expiring));
+        assert_eq!(due_after(100), Some(Reason::Expiring));
+    }
+
+    #[test]
+    fn a_leaf_never_outlives_its_root_and_is_not_renewed_for_nothing() {
+        let made = Timestamp::from_seconds(1_800_000_000);
+        let ca = root(made, "Org1MSP");
+        let key = PrivateKey::generate().unwrap();
+        let late = made.saturating_add(Duration::from_secs(3600 * DAY));
+        let profile = leaf().profile(ca.certificate(), late, &certificates());
+        assert_eq!(profile.validity.not_after, ca.certificate().not_after());
+        let certificate = ca.issue(key.public_key(), &profile).unwrap();
+        assert_eq!(due(&leaf(), Some(&certificate), ca.certificate(), late, &certificates()), None);
+    }
+
+    #[test]
+    fn a_certificate_that_does_not_fit_is_replaced() {
+        let now = Timestamp::from_seconds(1_800_000_000);
+        let (ca, other) = (root(now, "Org1MSP"), root(now, "Org2MSP"));
+        let key = PrivateKey::generate().unwrap();
+        let issue = |ca: &CertificateAuthority, leaf: &Leaf| {
+            let profile = leaf.profile(ca.certificate(), now, &certificates());
+            ca.issue(key.public_key(), &profile).unwrap()
+        };
+        let check = |current: Option<&Certificate>, expected: Option<Reason>| {
+            assert_eq!(due(&leaf(), current, ca.certificate(), now, &certificates()), expected);
+        };
+        check(None, Some(Reason::Missing));
+        check(Some(&issue(&other, &leaf())), Some(Reason::OtherIssuer));
+        let fewer = Leaf { hosts: vec!["localhost".to_owned()], ..leaf() };
+        check(Some(&issue(&ca, &fewer)), Some(Reason::Hosts));
+        let renamed = Leaf { common_name: "peer1".to_owned(), ..leaf() };
+        check(Some(&issue(&ca, &renamed)), Some(Reason::Subject));
+        let client = Leaf { role: Role::Client, ..leaf() };
+        check(Some(&issue(&ca, &client)), Some(Reason::Subject));
+        check(Some(&issue(&ca, &leaf())), None);
+    }
+}
