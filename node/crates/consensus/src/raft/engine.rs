@@ -59,6 +59,10 @@ pub struct RaftEngine {
     pub(super) promised: (u64, NodeId),
     /// The base whose blocks are being fetched.
     pub(super) catch_up: Option<Base>,
+    /// The highest index that each other node said is committed.
+    pub(super) commits: BTreeMap<NodeId, Index>,
+    /// How far commits were looked through for membership changes.
+    pub(super) commit_seen: Index,
     pub(super) quarantine: Quarantine,
     pub(super) joined_at: Index,
     pub(super) in_flight: InFlight,
@@ -168,6 +172,7 @@ impl RaftEngine {
         let start = if catch_up.is_some() { base.index } else { applied.index.min(last_index) };
         hard_state.commit = hard_state.commit.max(start);
         let known = if catch_up.is_some() { base.index } else { applied.index };
+        let commit_seen = hard_state.commit;
         let promised = (hard_state.term, hard_state.vote);
         let point = match &catch_up {
             Some(base) => base.clone(),
@@ -192,6 +197,8 @@ impl RaftEngine {
             voters: (known, in_force),
             promised,
             catch_up,
+            commits: BTreeMap::new(),
+            commit_seen,
             quarantine,
             joined_at,
             in_flight: InFlight::default(),
@@ -335,6 +342,7 @@ impl RaftEngine {
                 self.check_change(next).map_err(EngineError::Membership)?;
                 let difference = self.delivered.membership.difference(next);
                 let difference = difference.map_err(EngineError::Membership)?;
+                self.check_stays(difference)?;
                 Some(conf_change(difference, self.node))
             }
         };
@@ -355,6 +363,18 @@ impl RaftEngine {
         Ok(())
     }
 
+    /// A leader does not propose its own removal, but hands over to one that will: the others
+    /// would have to wait for an election timeout otherwise.
+    fn check_stays(&mut self, difference: Difference) -> Result<(), EngineError> {
+        match self.best_successor() {
+            Some(to) if difference == Difference::Removed(self.node) => {
+                self.raw.transfer_leader(to);
+                Err(EngineError::Transferring { to })
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn take_message(&mut self, from: NodeId, bytes: &Bytes) -> Result<(), MessageError> {
         let mut message = guard::decode(bytes, self.options.max_message_bytes())?;
         let guard = Guard {
@@ -369,6 +389,8 @@ impl RaftEngine {
         };
         guard.check(from, &mut message)?;
         self.heard.insert(from, self.now);
+        let known = self.commits.entry(from).or_default();
+        *known = (*known).max(message.commit);
         let kind = MessageType::from_i32(message.msg_type).unwrap_or_default();
         if self.quarantine != Quarantine::None && !self.admit_to_quarantine(&message, kind) {
             return Ok(());
@@ -462,7 +484,7 @@ impl RaftEngine {
     }
 
     /// The follower with the longest log among those that are alive.
-    pub(super) fn best_successor(&self) -> Option<NodeId> {
+    fn best_successor(&self) -> Option<NodeId> {
         let progress = self.raw.raft.prs().iter();
         progress
             .filter(|(id, _)| **id != self.node && self.is_active(**id))

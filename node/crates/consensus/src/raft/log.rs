@@ -138,7 +138,8 @@ impl Log {
         self.entry(index).map(|entry| entry.term)
     }
 
-    fn entry(&self, index: Index) -> Option<&Entry> {
+    /// The entry at an index, if it is in the log.
+    pub(super) fn entry(&self, index: Index) -> Option<&Entry> {
         let at = index.checked_sub(self.first())?;
         self.entries.get(usize::try_from(at).ok()?)
     }

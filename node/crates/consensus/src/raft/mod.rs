@@ -22,7 +22,10 @@
 //!
 //! **Members.** A config entry carries the membership that it leads to, which differs by one node
 //! at most. It takes effect as that entry is delivered, on every node at the same index: the
-//! `raft` crate's conf change and the config block are one log entry.
+//! `raft` crate's conf change and the config block are one log entry. A leader asked to propose its
+//! own removal hands over instead. A node delivers its own removal, and so stops voting, only once
+//! others know that it is committed and have synced that: who does not know still counts it in, and
+//! of two nodes the one that stays could otherwise never win an election again.
 //!
 //! **Persist, then send.** Votes, acknowledgements and everything else that a node promises are
 //! sent after the `Persist` on which they rest. The one exception is Raft's own (Ongaro's
@@ -66,7 +69,9 @@
 //! * The bytes in the cluster service's `ConsensusRequest.payload` are one format byte and then
 //!   the `raft` crate's message, which is close to but not the same as etcd's. A channel's
 //!   orderers are all Weft's or all Fabric's.
-//! * A removed leader hands over before it stops; a removed node says so ([`Action::Evicted`]).
+//! * A node that learns of its removal says so ([`Action::Evicted`]). One that was down meanwhile
+//!   hears from nobody; the orderer notices by
+//!   [`Status::leaderless_since`](crate::Status::leaderless_since) and looks at others' blocks.
 //!
 //! [`Action::Evicted`]: crate::Action::Evicted
 

@@ -3,21 +3,26 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use raft::eraftpb::{Entry as RaftEntry, Message, MessageType};
+use raft::eraftpb::{Entry as RaftEntry, EntryType, Message, MessageType};
 use raft::{Ready, StateRole};
 
 use super::engine::{RaftEngine, conf_change};
 use super::guard;
 use super::log::{Base, is_block};
 use super::store::{Quarantine, Writer};
-use crate::engine::{Action, Applied, Delivered, Index};
+use crate::engine::{Action, Applied, Delivered, Index, NodeId};
 use crate::entry::Entry;
 use crate::membership::{Change, Membership};
 
 impl RaftEngine {
     /// Turns everything that is decided into actions.
     pub(super) fn process(&mut self) {
-        while !self.evicted && self.broken.is_none() && self.raw.has_ready() {
+        loop {
+            // An entry may have waited for what the others know by now.
+            self.deliver();
+            if self.evicted || self.broken.is_some() || !self.raw.has_ready() {
+                break;
+            }
             let ready = self.raw.ready();
             if let Err(what) = self.process_ready(ready) {
                 self.broken = Some(what);
@@ -30,14 +35,19 @@ impl RaftEngine {
     }
 
     fn process_ready(&mut self, mut ready: Ready) -> Result<(), String> {
-        let (early, late) = self.sort_messages(&mut ready);
+        let commits_change = self.commits_change(ready.hs().map_or(0, |state| state.commit));
+        let (early, late) = self.sort_messages(&mut ready, commits_change);
         self.send(early);
         let mut writer = Writer::default();
         let installed = self.install_snapshot(&ready, &mut writer)?;
-        self.append(&ready, &mut writer);
+        self.append(&ready, &mut writer, commits_change);
         let committed = ready.take_committed_entries();
         let mut light = self.raw.advance_append(ready);
         self.check_release(&mut writer);
+        if self.commits_change(light.commit_index().unwrap_or(0)) {
+            writer.hard_state(&self.raw.raft.hard_state());
+            writer.sync();
+        }
         if !writer.is_empty() {
             self.actions.push(Action::Persist(writer.finish()));
         }
@@ -54,12 +64,17 @@ impl RaftEngine {
     }
 
     /// Splits messages into those that a leader may send before it has synced its own log and
-    /// those that promise something. While the term or the vote is not yet synced, all do.
-    fn sort_messages(&mut self, ready: &mut Ready) -> (Vec<Message>, Vec<Message>) {
+    /// those that promise something. While the term or the vote is not yet synced, or the commit
+    /// of a membership change, all do.
+    fn sort_messages(
+        &mut self,
+        ready: &mut Ready,
+        commits_change: bool,
+    ) -> (Vec<Message>, Vec<Message>) {
         let promises = ready.hs().map_or(self.promised, |state| (state.term, state.vote));
         let mut late = ready.take_persisted_messages();
         let free = ready.take_messages();
-        if promises != self.promised {
+        if promises != self.promised || commits_change {
             self.promised = promises;
             late.extend(free);
             return (Vec::new(), late);
@@ -95,15 +110,32 @@ impl RaftEngine {
         Ok(Some(base))
     }
 
-    fn append(&mut self, ready: &Ready, writer: &mut Writer) {
+    /// Whether a membership change is committed by going up to `commit`. The others may count on
+    /// this node to know that: see [`RaftEngine::may_leave`].
+    fn commits_change(&mut self, commit: Index) -> bool {
+        let from = self.commit_seen;
+        self.commit_seen = from.max(commit);
+        (from + 1..=commit).any(|index| self.is_change(index))
+    }
+
+    fn is_change(&self, index: Index) -> bool {
+        let log = &self.raw.raft.raft_log;
+        let unstable = log.unstable_entries().iter().find(|entry| entry.index == index);
+        unstable
+            .or_else(|| self.raw.raft.store().entry(index))
+            .is_some_and(|entry| entry.entry_type == EntryType::EntryConfChange as i32)
+    }
+
+    fn append(&mut self, ready: &Ready, writer: &mut Writer, commits_change: bool) {
         let entries = ready.entries();
         let overwritten = self.raw.mut_store().append(entries);
         writer.entries(entries);
         writer.delete(overwritten);
-        if let Some(state) = ready.hs().filter(|_| ready.must_sync()) {
+        let sync = ready.must_sync() || commits_change;
+        if let Some(state) = ready.hs().filter(|_| sync) {
             writer.hard_state(state);
         }
-        if ready.must_sync() {
+        if sync {
             writer.sync();
         }
         if let (Quarantine::Barrier(_), Some(_)) = (self.quarantine, ready.hs()) {
@@ -146,12 +178,36 @@ impl RaftEngine {
     /// Delivers what is committed, unless blocks before it are still missing.
     pub(super) fn deliver(&mut self) {
         while self.catch_up.is_none() && !self.evicted {
+            if !self.pending.front().is_none_or(|entry| self.may_leave(entry)) {
+                return;
+            }
             let Some(entry) = self.pending.pop_front() else { return };
             if let Err(what) = self.deliver_one(entry) {
                 self.broken = Some(what);
                 return;
             }
         }
+    }
+
+    /// Whether an entry may be delivered as far as it removes this node. Once it is, this node
+    /// votes no more, though it may be needed: those who do not know yet that the entry is
+    /// committed still count it in. So it waits until others of the new membership know: a quorum
+    /// of them if it leads, at least one if it follows. (They sync that before they say so.)
+    fn may_leave(&self, entry: &RaftEntry) -> bool {
+        if entry.entry_type != EntryType::EntryConfChange as i32 || entry.index <= self.voters.0 {
+            return true;
+        }
+        // What does not decode is found out when it is delivered.
+        let Ok(decoded) = Entry::decode(Bytes::copy_from_slice(&entry.context)) else {
+            return true;
+        };
+        let Change::To(next) = decoded.change() else { return true };
+        if next.contains(self.node) {
+            return true;
+        }
+        let knows = |id: &NodeId| self.commits.get(id).is_some_and(|c| *c >= entry.index);
+        let leads = self.raw.raft.state == StateRole::Leader;
+        next.ids().filter(knows).count() >= if leads { next.quorum() } else { 1 }
     }
 
     fn deliver_one(&mut self, mut entry: RaftEntry) -> Result<(), String> {
@@ -211,16 +267,8 @@ impl RaftEngine {
         Ok(())
     }
 
-    /// Ends this engine. A leader says once more how far is committed and hands over, since the
-    /// others would otherwise wait for an election timeout.
+    /// Ends this engine.
     fn leave(&mut self) {
-        if self.raw.raft.state == StateRole::Leader {
-            if let Some(successor) = self.best_successor() {
-                self.raw.transfer_leader(successor);
-            }
-            let last_words = std::mem::take(&mut self.raw.raft.msgs);
-            self.send(last_words);
-        }
         self.evicted = true;
         self.pending.clear();
         self.in_flight.clear();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::record::Violation;
-use super::world::{Network, World, WorldOptions};
+use super::world::{Counts, Network, World, WorldOptions};
 use super::{Make, consenters_but};
 use crate::engine::{Event, NodeId, Role};
 use crate::rng::Rng;
@@ -42,6 +42,8 @@ pub struct Report {
     pub terms: usize,
     /// Milliseconds from healing to the first delivery of a later proposal.
     pub recovered_ms: u64,
+    /// How often things happened.
+    pub counts: Counts,
     /// Equal for equal runs.
     pub trace: u64,
 }
@@ -50,6 +52,7 @@ pub struct Report {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     Crash,
+    CrashSyncing,
     CrashAll,
     Partition,
     OneWay,
@@ -63,8 +66,9 @@ enum Fault {
     Restart,
 }
 
-const FAULTS: [Fault; 10] = [
+const FAULTS: [Fault; 11] = [
     Fault::Crash,
+    Fault::CrashSyncing,
     Fault::CrashAll,
     Fault::Partition,
     Fault::OneWay,
@@ -115,7 +119,7 @@ impl Run {
             lost: [0, 0, 20, 200][rng.range(0, 4) as usize],
             repeated: [0, 30, 200][rng.range(0, 3) as usize],
         };
-        let sync_ms = [0, 5, 40][rng.range(0, 3) as usize];
+        let sync_ms = [0, 5, 40, 150][rng.range(0, 4) as usize];
         let options = WorldOptions { network, sync_ms, sync_blocks: rng.range(0, 2) == 0 };
         // A different mix of faults in every run reaches states that all of them at once hide.
         let faults = FAULTS.into_iter().filter(|_| rng.range(0, 2) == 0).collect();
@@ -142,6 +146,7 @@ impl Run {
             height: self.world.height(),
             terms: self.world.terms_led(),
             recovered_ms,
+            counts: self.world.counts(),
             trace: self.world.trace(),
         })
     }
@@ -152,8 +157,8 @@ impl Run {
         while self.world.now() < self.duration {
             self.step()?;
             if self.world.now() >= next {
-                self.fault();
-                next = self.world.now() + self.rng.range(50, self.timeout * 2);
+                self.fault()?;
+                next = self.world.now() + self.rng.range(20, self.timeout);
             }
         }
         Ok(())
@@ -213,14 +218,14 @@ impl Run {
         Ok(())
     }
 
-    fn fault(&mut self) {
+    fn fault(&mut self) -> Result<(), Violation> {
         let choice = self.rng.range(0, self.faults.len() as u64 * 2 + 2) as usize;
         let fault = match self.faults.get(choice) {
             Some(fault) => *fault,
             None if self.rng.range(0, 2) == 0 => Fault::Heal,
             None => Fault::Restart,
         };
-        self.inflict(fault);
+        self.inflict(fault)
     }
 
     fn any_node(&mut self) -> Option<NodeId> {
@@ -231,28 +236,47 @@ impl Run {
         leader.or(ids.get(at).copied())
     }
 
-    fn inflict(&mut self, fault: Fault) {
-        let Some(node) = self.any_node() else { return };
+    fn inflict(&mut self, fault: Fault) -> Result<(), Violation> {
+        let Some(node) = self.any_node() else { return Ok(()) };
         match fault {
             Fault::Crash => self.world.crash(node),
+            Fault::CrashSyncing => self.crash_syncing()?,
             Fault::CrashAll => self.world.ids().into_iter().for_each(|id| self.world.crash(id)),
             Fault::Partition => self.partition(),
             Fault::OneWay => self.one_way(node),
             Fault::Pause => self.world.pause(node),
             Fault::Wipe => self.wipe(node),
-            Fault::Grow => self.change_members(true),
-            Fault::Shrink => self.change_members(false),
+            Fault::Grow => self.change_members(true)?,
+            Fault::Shrink => self.change_members(false)?,
             Fault::Transfer => self.world.tell(node, Event::TransferLeadership { to: None }),
             Fault::Loss => {
                 let lost = self.rng.range(0, 500);
                 self.world.options.network.lost = lost;
             }
             Fault::Heal => self.world.heal(),
-            Fault::Restart => {
-                for id in self.world.ids() {
-                    self.world.resume(id);
-                    self.world.start(id);
-                }
+            Fault::Restart => self.restart_some(),
+        }
+        Ok(())
+    }
+
+    /// Power fails for the nodes that wait for their disks, and comes back for the others.
+    fn crash_syncing(&mut self) -> Result<(), Violation> {
+        for _ in 0..20 {
+            let syncing = self.world.syncing();
+            if syncing.len() * 2 >= self.world.ids().len() {
+                syncing.into_iter().for_each(|id| self.world.crash(id));
+                break;
+            }
+            self.world.run(1)?;
+        }
+        Ok(())
+    }
+
+    fn restart_some(&mut self) {
+        for id in self.world.ids() {
+            if self.rng.range(0, 3) > 0 {
+                self.world.resume(id);
+                self.world.start(id);
             }
         }
     }
@@ -283,15 +307,26 @@ impl Run {
         }
     }
 
-    fn change_members(&mut self, grow: bool) {
+    fn change_members(&mut self, grow: bool) -> Result<(), Violation> {
+        // The leader's disk is mostly busy; look for a gap.
+        for _ in 0..20 {
+            if self.try_change(grow) {
+                break;
+            }
+            self.world.run(3)?;
+        }
+        Ok(())
+    }
+
+    fn try_change(&mut self, grow: bool) -> bool {
         let (Some(leader), Some(membership)) = (self.world.leader(), self.world.membership())
         else {
-            return;
+            return false;
         };
         let quiet = self.wiped.is_none() && !self.world.has_quarantine();
         let fits = if grow { membership.len() < 5 } else { membership.len() > 1 };
         if !quiet || !fits {
-            return;
+            return false;
         }
         let consenters = if grow {
             consenters_but(&membership, None, Some(membership.next_id()))
@@ -299,8 +334,7 @@ impl Run {
             let at = self.rng.range(0, membership.len() as u64) as usize;
             consenters_but(&membership, membership.ids().nth(at), None)
         };
-        if let Ok(entry) = self.world.config(&consenters) {
-            let _ = self.world.propose(leader, entry);
-        }
+        let entry = self.world.config(&consenters);
+        entry.is_ok_and(|entry| self.world.propose(leader, entry).is_ok())
     }
 }

@@ -28,7 +28,7 @@ use bytes::Bytes;
 
 pub use chaos::{Chaos, Failure, Report, explore};
 pub use record::Violation;
-pub use world::{Network, World, WorldOptions};
+pub use world::{Counts, Network, World, WorldOptions};
 
 use crate::engine::{Applied, Engine, Millis, NodeId};
 use crate::membership::Membership;

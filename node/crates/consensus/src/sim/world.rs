@@ -70,6 +70,8 @@ struct Node {
     removed: bool,
     timer: Option<u64>,
     fetch: Option<(Vec<NodeId>, u64)>,
+    /// A block on its way to the disk; it counts as delivered once it is there.
+    writing: Option<Block>,
     start: Start,
 }
 
@@ -86,9 +88,27 @@ impl Node {
             removed: false,
             timer: None,
             fetch: None,
+            writing: None,
             start,
         }
     }
+}
+
+/// How often things happened: whether a run tested what it should.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Processes killed.
+    pub crashes: u64,
+    /// Catch-ups asked for.
+    pub catch_ups: u64,
+    /// Nodes that learnt that they were removed.
+    pub evictions: u64,
+    /// Logs lost.
+    pub wipes: u64,
+    /// Nodes that were added.
+    pub joins: u64,
+    /// Changes of the leader that some node saw.
+    pub leader_changes: u64,
 }
 
 /// A simulated cluster.
@@ -105,6 +125,7 @@ pub struct World {
     record: Record,
     proposals: u64,
     violation: Option<Violation>,
+    counts: Counts,
     /// A hash over all that was sent and delivered: equal for equal runs.
     trace: u64,
 }
@@ -140,6 +161,7 @@ impl World {
             record: Record::new(genesis),
             proposals: 0,
             violation: None,
+            counts: Counts::default(),
             trace: 0,
         };
         (1..=size).for_each(|id| world.start(id));
@@ -178,14 +200,16 @@ impl World {
         &self.record
     }
 
+    /// How often things happened.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
     /// How many terms had a leader that took proposals.
     #[must_use]
     pub fn terms_led(&self) -> usize {
         self.record.terms_led()
-    }
-
-    pub(crate) fn random(&mut self, low: u64, high: u64) -> u64 {
-        self.rng.range(low, high)
     }
 
     /// Lets `ms` milliseconds pass.
@@ -352,6 +376,10 @@ impl World {
     }
 
     fn synced(&mut self, id: NodeId) {
+        let block = self.nodes.get_mut(&id).and_then(|node| node.writing.take());
+        if let Some(block) = block {
+            self.add_block(id, block);
+        }
         if let Some(node) = self.nodes.get_mut(&id) {
             node.disk.sync();
             node.syncing = false;
@@ -362,7 +390,12 @@ impl World {
     fn deliver(&mut self, id: NodeId, delivered: Delivered) -> bool {
         let Delivered { index, number, entry, membership, .. } = delivered;
         self.mix(&[id, index, number]);
-        self.add_block(id, Block { index, number, entry, membership });
+        let block = Block { index, number, entry, membership };
+        if !self.options.sync_blocks {
+            self.add_block(id, block);
+        } else if let Some(node) = self.nodes.get_mut(&id) {
+            node.writing = Some(block);
+        }
         self.options.sync_blocks
     }
 
@@ -387,8 +420,13 @@ impl World {
                     self.fail(violation);
                 }
             }
-            Action::CatchUp { from, height, .. } => self.begin_fetch(id, from, height),
+            Action::CatchUp { from, height, .. } => {
+                self.counts.catch_ups += 1;
+                self.begin_fetch(id, from, height);
+            }
+            Action::LeaderChanged { .. } => self.counts.leader_changes += 1,
             Action::Evicted => {
+                self.counts.evictions += 1;
                 self.stop(id);
                 if let Some(node) = self.nodes.get_mut(&id) {
                     node.removed = true;
@@ -473,6 +511,10 @@ impl World {
     }
 
     fn found(&mut self, id: NodeId, height: u64) {
+        if self.nodes.contains_key(&id) {
+            return;
+        }
+        self.counts.joins += 1;
         let blocks = self.record.blocks().iter().take(height as usize).cloned().collect();
         self.nodes.insert(id, Node::new(Disk::with_ledger(blocks), Start::Join));
         self.start(id);
@@ -505,12 +547,14 @@ impl World {
             node.life += 1;
             node.inbox.clear();
             node.queue.clear();
-            (node.syncing, node.paused, node.timer, node.fetch) = (false, false, None, None);
+            (node.syncing, node.paused) = (false, false);
+            (node.timer, node.fetch, node.writing) = (None, None, None);
         }
     }
 
     /// Kills a node's process; its disk loses part of what was not synced.
     pub fn crash(&mut self, id: NodeId) {
+        self.counts.crashes += 1;
         self.stop(id);
         if let Some(node) = self.nodes.get_mut(&id) {
             node.disk.crash(&mut self.rng);
@@ -523,6 +567,7 @@ impl World {
 
     /// Kills a node and loses its log; it is started again as one that rejoins.
     pub fn wipe(&mut self, id: NodeId) {
+        self.counts.wipes += 1;
         self.crash(id);
         if let Some(node) = self.nodes.get_mut(&id) {
             node.disk.wipe_log();
@@ -605,6 +650,12 @@ impl World {
     pub fn entries_of(&self, id: NodeId) -> Vec<Entry> {
         let ledger = self.nodes.get(&id).map_or(&[][..], |node| node.disk.ledger());
         ledger.iter().skip(1).map(|block| block.entry.clone()).collect()
+    }
+
+    /// The nodes that wait for their disks.
+    #[must_use]
+    pub fn syncing(&self) -> Vec<NodeId> {
+        self.nodes.iter().filter(|(_, node)| node.syncing).map(|(id, _)| *id).collect()
     }
 
     /// Whether a node was removed and knows it.
