@@ -20,7 +20,7 @@ use weft_types::{
 
 use crate::{
     bundle::{Bundle, ConfigError},
-    consensus::{BftConsenter, Consensus},
+    consensus::BftConsenter,
     keys,
     update::UpdateError,
 };
@@ -255,10 +255,11 @@ pub fn verify_signatures(
     policy.evaluate(&signed, at).map_err(refused)
 }
 
-/// The members that may sign by number: those of a BFT channel.
+/// The members that may sign by number: with capability V3_0, those the configuration lists,
+/// whichever protocol orders the channel at present.
 fn bft_consenters(bundle: &Bundle) -> &[BftConsenter] {
     match bundle.orderer() {
-        Some(orderer) if matches!(orderer.consensus, Consensus::Bft(_)) => &orderer.consenters,
+        Some(orderer) if bundle.capabilities().bft() => &orderer.consenters,
         _ => &[],
     }
 }

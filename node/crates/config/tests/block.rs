@@ -195,7 +195,7 @@ fn a_bft_block_needs_a_quorum_of_numbered_members() {
 }
 
 #[test]
-fn numbers_sign_for_nobody_on_other_channels() {
+fn numbers_sign_for_nobody_where_no_members_are_listed() {
     let (network, bundle, genesis) = start();
     let signer = &network.orderers[0].identity;
     let mut block = tx::next_block(&genesis, 0, &[transaction(&network, &bundle)], signer);

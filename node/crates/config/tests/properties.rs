@@ -137,9 +137,32 @@ fn reads_truly(current: &ConfigGroup, read: &ConfigGroup) -> bool {
         && read.groups.iter().all(|(name, group)| reads_truly(&current.groups[name], group))
 }
 
+/// Small changes here and there: one pick a group, most of which leave it as it is.
+fn tweak(group: &mut ConfigGroup, picks: &mut impl Iterator<Item = u8>) {
+    match picks.next().unwrap_or(u8::MAX) % 12 {
+        0 => group.mod_policy.push('x'),
+        1 => _ = group.values.pop_first(),
+        2 => _ = group.policies.insert("New".into(), ConfigPolicy::default()),
+        3 => group.values.values_mut().for_each(|value| value.mod_policy.push('x')),
+        4 => group.policies.values_mut().for_each(|policy| policy.policy = None),
+        5 => _ = group.groups.pop_last(),
+        _ => {}
+    }
+    group.groups.values_mut().for_each(|child| tweak(child, picks));
+}
+
+fn two_trees() -> impl Strategy<Value = (ConfigGroup, ConfigGroup)> {
+    let near = (group(), collection::vec(any::<u8>(), 1..20)).prop_map(|(current, picks)| {
+        let mut wanted = current.clone();
+        tweak(&mut wanted, &mut picks.into_iter());
+        (current, wanted)
+    });
+    prop_oneof![near, (group(), group())]
+}
+
 proptest! {
     #[test]
-    fn applying_what_was_computed_gives_what_was_wanted(current in group(), wanted in group()) {
+    fn applying_what_was_computed_gives_what_was_wanted((current, wanted) in two_trees()) {
         let channel = ChannelId::new("supply").unwrap();
         let config = |group: &ConfigGroup| Config { sequence: 0, channel_group: Some(group.clone()) };
         match update::compute(&channel, &config(&current), &config(&wanted)) {
