@@ -214,7 +214,7 @@ impl<'a> BlockEndorsements<'a> {
     ) -> Result<ValidationCode, StateError> {
         let failed = ValidationCode::EndorsementPolicyFailure;
         let (policy, rules) = if namespace == LIFECYCLE {
-            (self.bundle.policies().get(LIFECYCLE_POLICY).ok().cloned(), None)
+            (self.lifecycle_policy(), None)
         } else {
             let Some(rules) = self.book.rules(self.state, namespace)? else {
                 return Ok(ValidationCode::InvalidChaincode);
@@ -232,6 +232,25 @@ impl<'a> BlockEndorsements<'a> {
             return Ok(failed);
         }
         Ok(ValidationCode::Valid)
+    }
+
+    /// The policy of definitions; where the configuration has none, a member of more than half of
+    /// the organizations (Fabric: core/chaincode/lifecycle/lifecycle.go).
+    fn lifecycle_policy(&self) -> Option<Arc<Policy>> {
+        if let Ok(policy) = self.bundle.policies().get(LIFECYCLE_POLICY) {
+            return Some(Arc::clone(policy));
+        }
+        let orgs = &self.bundle.application()?.orgs;
+        let members: Vec<_> =
+            orgs.values().map(|org| format!("'{}.member'", org.org.msp_id)).collect();
+        let text = format!("OutOf({}, {})", members.len() / 2 + 1, members.join(", "));
+        self.written_policy(&text)
+    }
+
+    fn written_policy(&self, text: &str) -> Option<Arc<Policy>> {
+        let envelope = weft_msp::policy::dsl::parse(text).ok()?;
+        let msps = Arc::clone(self.bundle.msps());
+        Policy::signature(text, &envelope, msps).ok().map(Arc::new)
     }
 
     fn check_key(
@@ -285,7 +304,7 @@ impl<'a> BlockEndorsements<'a> {
     }
 
     /// An organization's policy `Endorsement`, or else one signature of any of its members.
-    fn organization_policy(&mut self, msp_id: &str) -> CollectionPolicy {
+    fn organization_policy(&self, msp_id: &str) -> CollectionPolicy {
         let orgs = self.bundle.application().map(|application| &application.orgs);
         let mut orgs = orgs.into_iter().flatten();
         let Some((name, _)) = orgs.find(|(_, org)| org.org.msp_id.as_str() == msp_id) else {
@@ -295,11 +314,7 @@ impl<'a> BlockEndorsements<'a> {
         if let Ok(policy) = self.bundle.policies().get(&path) {
             return CollectionPolicy::Own(Some(Arc::clone(policy)));
         }
-        let member = weft_msp::policy::dsl::parse(&format!("OR('{msp_id}.member')")).ok();
-        let policy = member.and_then(|envelope| {
-            Policy::signature("member", &envelope, Arc::clone(self.bundle.msps())).ok()
-        });
-        CollectionPolicy::Own(policy.map(Arc::new))
+        CollectionPolicy::Own(self.written_policy(&format!("OR('{msp_id}.member')")))
     }
 
     /// The policy in a key's metadata as of the state before the block.

@@ -1,0 +1,164 @@
+//! Contracts, runtimes and calls for the tests.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::TcpListenerStream;
+use weft_contract::{Contract, RegisterOptions, ServeOptions, ServerTls, SessionLimits};
+use weft_peer::chaincode::package::{Connection, Label, Package, PackageStore};
+use weft_peer::chaincode::{Call, ChaincodeError, ChaincodeSupport, Outcome, Runtime, RuntimeConfig};
+use weft_protos::peer::ChaincodeInput;
+
+use crate::host::MemoryHost;
+use crate::state::MemoryState;
+
+/// A runtime, its packages, and a host.
+pub struct Peer {
+    pub runtime: Runtime,
+    pub host: MemoryHost,
+    _dir: TempDir,
+}
+
+/// Short times, so that tests of failures do not take long.
+pub fn config() -> RuntimeConfig {
+    RuntimeConfig {
+        execute_timeout: Duration::from_secs(5),
+        startup_timeout: Duration::from_secs(5),
+        ..RuntimeConfig::default()
+    }
+}
+
+impl Peer {
+    pub fn new(config: RuntimeConfig) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let packages = PackageStore::open(dir.path().join("packages")).unwrap();
+        Self { runtime: Runtime::new(config, packages), host: MemoryHost::default(), _dir: dir }
+    }
+
+    /// Installs a package of this connection, and defines a chaincode over it.
+    pub fn install(&mut self, name: &str, connection: &Connection) -> String {
+        let package = Package::build(&Label::new(name).unwrap(), connection).unwrap();
+        let id = self.runtime.packages().save(&package).unwrap().id().to_string();
+        self.host.chaincodes.insert(name.to_owned(), id.clone());
+        id
+    }
+
+    /// Installs and starts a contract as a service.
+    pub async fn serve(&mut self, name: &str, contract: impl Contract) -> Service {
+        let address = free_address().await;
+        let id = self.install(name, &Connection::plain(address.to_string()));
+        start(&id, address, None, contract).await
+    }
+
+    pub async fn invoke(
+        &self,
+        state: &mut MemoryState,
+        call: Call,
+    ) -> Result<Outcome, ChaincodeError> {
+        self.runtime.invoke(call, state, &self.host).await
+    }
+
+    /// Calls a function and gives the payload as text, or the error's or response's text.
+    pub async fn ask(&self, state: &mut MemoryState, args: &[&str]) -> Result<String, String> {
+        let outcome = self.invoke(state, call("tx", args)).await.map_err(|e| e.to_string())?;
+        if outcome.response.status >= 400 {
+            return Err(format!("{} {}", outcome.response.status, outcome.response.message));
+        }
+        Ok(String::from_utf8_lossy(&outcome.response.payload).into_owned())
+    }
+
+    /// Serves `ChaincodeSupport` for contracts that dial.
+    pub async fn listen(&self) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let service = ChaincodeSupport::new(&self.runtime).into_server();
+        let server = server().add_service(service);
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        address
+    }
+}
+
+fn server() -> tonic::transport::Server {
+    tonic::transport::Server::builder()
+}
+
+/// A contract that runs as a service.
+pub struct Service {
+    pub id: String,
+    pub address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Service {
+    /// Ends the contract as a crash would: connections break.
+    pub async fn crash(self) {
+        self.task.abort();
+        let _ = self.task.await;
+    }
+}
+
+pub async fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
+pub async fn start(
+    id: &str,
+    address: SocketAddr,
+    tls: Option<ServerTls>,
+    contract: impl Contract,
+) -> Service {
+    let (started, ready) = oneshot::channel();
+    let options = ServeOptions {
+        chaincode_id: id.to_owned(),
+        address: address.to_string(),
+        tls,
+        limits: SessionLimits::default(),
+    };
+    let started = move |address| started.send(address).unwrap();
+    let task = tokio::spawn(async move {
+        weft_contract::serve(contract, options, started, std::future::pending()).await.unwrap();
+    });
+    let address = ready.await.unwrap();
+    Service { id: id.to_owned(), address, task }
+}
+
+/// A contract that dials the peer, until the handle is aborted.
+pub fn register(id: &str, peer: SocketAddr, contract: impl Contract) -> JoinHandle<()> {
+    let options = RegisterOptions {
+        chaincode_id: id.to_owned(),
+        peer_address: peer.to_string(),
+        tls: None,
+        limits: SessionLimits::default(),
+    };
+    tokio::spawn(async move {
+        weft_contract::register(contract, options, std::future::pending()).await.unwrap();
+    })
+}
+
+/// A call of the chaincode `cc`.
+pub fn call(tx_id: &str, args: &[&str]) -> Call {
+    let args = args.iter().map(|arg| Bytes::copy_from_slice(arg.as_bytes())).collect();
+    Call {
+        channel_id: "supply".into(),
+        tx_id: tx_id.into(),
+        chaincode: "cc".into(),
+        input: ChaincodeInput { args, ..Default::default() },
+        ..Default::default()
+    }
+}
+
+/// Polls until `condition` holds; fails after ten seconds.
+pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    for _ in 0..1000 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never: {what}");
+}

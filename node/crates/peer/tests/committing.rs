@@ -1,0 +1,422 @@
+//! A peer's channel and orderers over real connections: blocks are taken, checked, committed and
+//! told about, whatever single orderers do.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message;
+use support::orderer::{Fault, FakeOrderer, bind};
+use support::{CHAINCODE, CHANNEL, Draft, FixedDefinitions};
+use weft_config::{Endpoint, edit};
+use weft_ledger::kv::Kv;
+use weft_ledger::kv::memory::MemoryKv;
+use weft_ledger::simulator::QueryLimits;
+use weft_peer::channel::{Channel, ChannelDeps, Channels, CommitStatus, JoinError};
+use weft_peer::commit::{CommitMetrics, Pool};
+use weft_peer::deliver_client::DeliverClientConfig;
+use weft_protos::common::{Block, BlockMetadataIndex, Envelope};
+use weft_rpc::connect::{ConnectOptions, Connector};
+use weft_rpc::tls::{ReloadingTls, RootSet, TlsIdentity};
+use weft_testkit::{Network, tx};
+use weft_types::block::{self, metadata};
+use weft_types::{ChannelId, ValidationCode};
+
+const SOON: Duration = Duration::from_secs(20);
+
+struct World {
+    network: Network,
+    orderers: Vec<FakeOrderer>,
+    chain: Vec<Block>,
+    last_config: u64,
+    bundle: weft_config::Bundle,
+    store: Arc<dyn Kv>,
+}
+
+impl World {
+    async fn new(orderers: u16) -> Self {
+        let mut network = Network::new(2, orderers);
+        let mut bound = Vec::new();
+        for node in &mut network.orderers {
+            let server = bind(&node.tls).await;
+            node.endpoint = Endpoint::new("127.0.0.1", server.address().port());
+            bound.push(server);
+        }
+        let genesis = network.genesis(CHANNEL);
+        let orderers = bound.into_iter().map(|server| server.serve(vec![genesis.clone()])).collect();
+        let bundle = network.bundle(CHANNEL);
+        let store: Arc<dyn Kv> = Arc::new(MemoryKv::new(weft_ledger::kv::column::PEER_COLUMNS));
+        Self { network, orderers, chain: vec![genesis], last_config: 0, bundle, store }
+    }
+
+    fn channels(&self) -> Arc<Channels> {
+        let store = Arc::clone(&self.store);
+        let org = self.network.org(1);
+        let tls = org.tls("peer0", &["peer0"]);
+        let identity = TlsIdentity::from_pem(&tls.cert_pem(), tls.key_pem().as_bytes(), "peer").unwrap();
+        let tls = ReloadingTls::from_parts(Some(identity), RootSet::new(), RootSet::new());
+        let limits = weft_settings::Limits::default();
+        let definitions = FixedDefinitions::default().with(CHAINCODE, "OR('Org1MSP.peer')");
+        let settings = weft_settings::DeliverClient {
+            min_backoff: Duration::from_millis(10),
+            max_backoff: Duration::from_millis(200),
+            stall_timeout: Duration::from_millis(150),
+            buffer_blocks: 2,
+            buffer_bytes: 64 * 1024,
+            ..Default::default()
+        };
+        Channels::new(ChannelDeps {
+            stores: Arc::new(move |_| Ok(Arc::clone(&store))),
+            pool: Pool::new(2).unwrap(),
+            definitions: Arc::new(definitions),
+            signer: Arc::new(org.peer.clone()),
+            connector: Connector::new(tls.clone(), ConnectOptions::new(settings.dial_timeout, &limits)),
+            tls,
+            deliver_client: DeliverClientConfig { settings, max_message_bytes: 64 << 20 },
+            query_limits: QueryLimits::default(),
+            max_waiters: 100,
+            metrics: Some(CommitMetrics::register(&prometheus::Registry::new()).unwrap()),
+        })
+    }
+
+    async fn joined(&self) -> (Arc<Channels>, Arc<Channel>) {
+        let channels = self.channels();
+        let channel = channels.join(self.chain[0].clone()).await.unwrap();
+        (channels, channel)
+    }
+
+    fn draft(&self, key: &str) -> Draft {
+        let mut draft = Draft::new(self.network.org(1).client.clone());
+        draft.endorsers = vec![self.network.org(1).peer.clone()];
+        draft.set.write(CHAINCODE, key, "value");
+        draft
+    }
+
+    /// The next block, which no orderer has yet.
+    fn next(&mut self, envelopes: &[Envelope]) -> Block {
+        let signer = &self.network.orderers[0].identity;
+        let next = tx::next_block(self.chain.last().unwrap(), self.last_config, envelopes, signer);
+        self.chain.push(next.clone());
+        next
+    }
+
+    fn order(&mut self, envelopes: &[Envelope]) {
+        let next = self.next(envelopes);
+        self.send(&next);
+    }
+
+    fn send(&self, block: &Block) {
+        self.orderers.iter().for_each(|orderer| orderer.push(block.clone()));
+    }
+
+    /// Blocks of some transactions each.
+    fn order_many(&mut self, blocks: usize) {
+        for number in 0..blocks {
+            let transactions: Vec<_> =
+                (0..3).map(|place| self.draft(&format!("{number}-{place}")).envelope()).collect();
+            self.order(&transactions);
+        }
+    }
+
+    fn configure(&mut self, change: impl FnOnce(&mut weft_protos::common::Config)) -> Block {
+        let mut config = self.bundle.config().clone();
+        change(&mut config);
+        let admins = self.network.admins();
+        let admins: Vec<_> = admins.iter().map(|admin| *admin as &dyn weft_types::Signer).collect();
+        let update = tx::config_update(&self.bundle, &config, &admins);
+        let signer = &self.network.orderers[0].identity;
+        let (block, next) =
+            tx::config_block(&self.bundle, self.chain.last().unwrap(), &update, signer);
+        self.bundle = next;
+        self.last_config = self.chain.len() as u64;
+        self.chain.push(block.clone());
+        block
+    }
+}
+
+async fn reaches(channel: &Channel, height: u64) {
+    let mut watch = channel.height_watch();
+    let waited = tokio::time::timeout(SOON, watch.wait_for(|at| *at >= height)).await;
+    assert!(waited.is_ok(), "height {} of {height}: {:?}", channel.height(), channel.source_watch().borrow());
+}
+
+async fn source_error(channel: &Channel, text: &str) {
+    let mut watch = channel.source_watch();
+    let waited = tokio::time::timeout(
+        SOON,
+        watch.wait_for(|status| status.last_error.as_ref().is_some_and(|e| e.contains(text))),
+    );
+    assert!(waited.await.is_ok(), "{text}: {:?}", channel.source_watch().borrow());
+}
+
+fn codes(channel: &Channel, number: u64) -> Vec<ValidationCode> {
+    let block = channel.block(number).unwrap().unwrap();
+    metadata::filter(&block).unwrap().iter().collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocks_are_committed_and_told_about() {
+    let mut world = World::new(1).await;
+    let (channels, channel) = world.joined().await;
+    assert_eq!(channel.height(), 1);
+    assert_eq!(codes(&channel, 0), [ValidationCode::Valid]);
+
+    let (good, mut bad) = (world.draft("a"), world.draft("b"));
+    bad.endorsers.clear();
+    let waiting = {
+        let channel = Arc::clone(&channel);
+        let ids = [good.id(), bad.id()];
+        tokio::spawn(async move {
+            let both = (channel.commit_status(&ids[0]), channel.commit_status(&ids[1]));
+            let (good, bad) = tokio::join!(both.0, both.1);
+            [good.unwrap(), bad.unwrap()]
+        })
+    };
+    world.order(&[good.envelope(), bad.envelope(), good.envelope()]);
+    let told = tokio::time::timeout(SOON, waiting).await.unwrap().unwrap();
+    let valid = CommitStatus { block: 1, code: ValidationCode::Valid };
+    let failed = CommitStatus { block: 1, code: ValidationCode::EndorsementPolicyFailure };
+    assert_eq!(told, [valid, failed]);
+    assert_eq!(
+        codes(&channel, 1),
+        [ValidationCode::Valid, ValidationCode::EndorsementPolicyFailure, ValidationCode::DuplicateTxid]
+    );
+    assert_eq!(channel.commit_status(&good.id()).await.unwrap(), valid, "already committed");
+    assert_eq!(channel.waiting(), 0);
+
+    // The same envelope in a later block takes no effect again.
+    world.order(&[good.envelope(), world.draft("c").envelope()]);
+    reaches(&channel, 3).await;
+    assert_eq!(codes(&channel, 2), [ValidationCode::DuplicateTxid, ValidationCode::Valid]);
+    assert_eq!(channel.tx_status(&good.id()).unwrap(), Some(valid));
+    channels.shutdown().await;
+    assert!(channel.fault().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_chain_is_caught_up_with_in_order_and_equal_on_every_peer() {
+    let mut world = World::new(2).await;
+    world.order_many(60);
+    let (channels, channel) = world.joined().await;
+    reaches(&channel, 61).await;
+    channels.shutdown().await;
+    let hash = channel.ledger().commit_hash();
+
+    let other = World { store: Arc::new(MemoryKv::new(weft_ledger::kv::column::PEER_COLUMNS)), ..world };
+    let (channels, channel) = other.joined().await;
+    reaches(&channel, 61).await;
+    assert_eq!(channel.ledger().commit_hash(), hash);
+    channels.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_goes_on_where_it_was() {
+    let mut world = World::new(1).await;
+    world.order_many(5);
+    let (channels, channel) = world.joined().await;
+    reaches(&channel, 6).await;
+    channels.shutdown().await;
+    drop(channel);
+
+    let channels = world.channels();
+    channels.open_existing(vec![ChannelId::new(CHANNEL).unwrap()]).await.unwrap();
+    let channel = channels.get_str(CHANNEL).unwrap();
+    assert_eq!(channel.height(), 6);
+    world.order_many(5);
+    reaches(&channel, 11).await;
+    channels.shutdown().await;
+}
+
+type Tampering = (&'static str, fn(Block) -> Block);
+
+/// Ways to falsify block 1, which holds two transactions.
+const TAMPERINGS: [Tampering; 7] = [
+    ("other data", |mut block| {
+        block.data.as_mut().unwrap().data.pop();
+        block
+    }),
+    ("other data under its own hash", |mut block| {
+        block.data.as_mut().unwrap().data.pop();
+        let hash = block::data_hash(block::transactions(&block));
+        block.header.as_mut().unwrap().data_hash = Bytes::copy_from_slice(&hash);
+        block
+    }),
+    ("transactions cut elsewhere", |mut block| {
+        let data = &mut block.data.as_mut().unwrap().data;
+        *data = vec![data.concat().into()];
+        block
+    }),
+    ("another number", |mut block| {
+        block.header.as_mut().unwrap().number += 1;
+        block
+    }),
+    ("another predecessor", |mut block| {
+        block.header.as_mut().unwrap().previous_hash = vec![7; 32].into();
+        block
+    }),
+    ("no signatures", |mut block| {
+        metadata::set_slot(&mut block, BlockMetadataIndex::Signatures, Bytes::new());
+        block
+    }),
+    ("a stranger's signature", |mut block| {
+        let stranger = weft_testkit::Org::new("OrdererMSP").orderer;
+        let metadata = metadata::orderer_metadata(&block).unwrap();
+        metadata::sign(&mut block, &metadata, &stranger, tx::nonce()).unwrap();
+        block
+    }),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_falsified_block_is_refused_and_another_orderer_asked() {
+    for (name, tamper) in TAMPERINGS {
+        let mut world = World::new(2).await;
+        world.orderers[1].set_fault(Fault::Unavailable);
+        world.orderers[0].set_fault(Fault::Tamper(Arc::new(tamper)));
+        let (a, b) = (world.draft("a").envelope(), world.draft("b").envelope());
+        world.order(&[a, b]);
+        let (channels, channel) = world.joined().await;
+        source_error(&channel, "failed to take").await;
+        assert_eq!(channel.height(), 1, "{name}");
+        world.orderers[1].set_fault(Fault::None);
+        reaches(&channel, 2).await;
+        let stored = channel.block(1).unwrap().unwrap();
+        assert_eq!(stored.data, world.chain[1].data, "{name}");
+        channels.shutdown().await;
+        assert!(channel.fault().is_none(), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_that_end_are_opened_again() {
+    let mut world = World::new(1).await;
+    world.orderers[0].set_fault(Fault::OneBlockAStream);
+    world.order_many(4);
+    let (channels, channel) = world.joined().await;
+    reaches(&channel, 5).await;
+    assert!(world.orderers[0].requests() >= 4);
+    world.orderers[0].set_fault(Fault::Unavailable);
+    source_error(&channel, "SERVICE_UNAVAILABLE").await;
+    world.order_many(1);
+    world.orderers[0].set_fault(Fault::None);
+    reaches(&channel, 6).await;
+    channels.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_orderer_that_falls_silent_is_left_when_another_is_ahead() {
+    let mut world = World::new(2).await;
+    world.order_many(1);
+    world.orderers[1].set_fault(Fault::Unavailable);
+    let (channels, channel) = world.joined().await;
+    reaches(&channel, 2).await;
+    // Nobody is ahead: a quiet channel is no reason to leave.
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert!(channel.source_watch().borrow().orderer.is_some());
+    world.orderers[0].set_fault(Fault::SilentFrom(2));
+    world.orderers[1].set_fault(Fault::None);
+    world.order_many(2);
+    reaches(&channel, 4).await;
+    channels.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_takes_effect_and_moves_the_client() {
+    let mut world = World::new(2).await;
+    let (channels, channel) = world.joined().await;
+    let second = world.network.orderers[1].endpoint.clone();
+    let block = world.configure(|config| {
+        edit::set_endpoints(config, "OrdererMSP", &[second]).unwrap();
+        let org = weft_testkit::Org::new("Org3MSP");
+        edit::add_application_org(config, &Network::org_profile(&org)).unwrap();
+    });
+    let mut sequence = channel.config_watch();
+    world.send(&block);
+    reaches(&channel, 2).await;
+    assert_eq!(codes(&channel, 1), [ValidationCode::Valid]);
+    assert_eq!(*sequence.borrow_and_update(), 1);
+    assert_eq!(channel.bundle().sequence(), 1);
+    assert_eq!(channel.bundle().application().unwrap().orgs.len(), 3);
+    // Only the second orderer has what follows.
+    let draft = world.draft("after").envelope();
+    let next = world.next(&[draft]);
+    world.orderers[1].push(next);
+    reaches(&channel, 3).await;
+    channels.shutdown().await;
+
+    let channels = world.channels();
+    channels.open_existing(vec![ChannelId::new(CHANNEL).unwrap()]).await.unwrap();
+    assert_eq!(channels.get_str(CHANNEL).unwrap().bundle().sequence(), 1);
+    channels.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_that_may_not_follow_is_refused() {
+    let mut world = World::new(1).await;
+    let (channels, channel) = world.joined().await;
+    // Signed by an orderer, but the update in it is not allowed by anyone.
+    let block = world.configure(|config| {
+        edit::add_application_org(config, &Network::org_profile(&weft_testkit::Org::new("Org3MSP")))
+            .unwrap();
+    });
+    let raw = block::transactions(&block)[0].clone();
+    let envelope = Envelope::decode(raw).unwrap();
+    let mut parsed = weft_types::ParsedEnvelope::from_envelope(envelope).unwrap();
+    let mut config =
+        weft_protos::common::ConfigEnvelope::decode(parsed.payload.data.clone()).unwrap();
+    config.config.as_mut().unwrap().sequence += 1;
+    parsed.payload.data = config.encode_to_vec().into();
+    let orderer = &world.network.orderers[0].identity;
+    let forged = weft_config::update::config_envelope(
+        &ChannelId::new(CHANNEL).unwrap(),
+        &config,
+        orderer,
+        weft_testkit::clock::NOW,
+        tx::nonce(),
+    )
+    .unwrap();
+    let forged = tx::next_block(&world.chain[0], 1, &[forged], orderer);
+    world.orderers[0].push(forged);
+    source_error(&channel, "failed to take config block 1").await;
+    assert_eq!(channel.height(), 1);
+    assert_eq!(channel.bundle().sequence(), 0);
+    assert!(channel.fault().is_none());
+    channels.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_is_joined_once() {
+    let world = World::new(1).await;
+    let channels = world.channels();
+    let genesis = world.chain[0].clone();
+    let (first, second) = tokio::join!(channels.join(genesis.clone()), channels.join(genesis.clone()));
+    let refused = |joined: &Result<_, JoinError>| matches!(joined, Err(JoinError::AlreadyJoined { .. }));
+    assert!(first.is_ok() != second.is_ok());
+    assert!(refused(&first) || refused(&second));
+    assert!(refused(&channels.join(genesis.clone()).await));
+    let mut later = genesis.clone();
+    later.header.as_mut().unwrap().number = 3;
+    assert!(matches!(channels.join(later).await, Err(JoinError::NotGenesis { number: 3 })));
+    assert!(matches!(channels.join(Block::default()).await, Err(JoinError::Block(_))));
+    channels.shutdown().await;
+    assert!(matches!(channels.join(genesis).await, Err(JoinError::ShuttingDown { .. } | JoinError::AlreadyJoined { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_wait_end_when_the_peer_does() {
+    let world = World::new(1).await;
+    let (channels, channel) = world.joined().await;
+    let waiting = {
+        let channel = Arc::clone(&channel);
+        tokio::spawn(async move { channel.commit_status(&"00".repeat(32)).await })
+    };
+    while channel.waiting() == 0 {
+        tokio::task::yield_now().await;
+    }
+    channels.shutdown().await;
+    let ended = tokio::time::timeout(SOON, waiting).await.unwrap().unwrap();
+    assert!(ended.is_err());
+}
