@@ -16,7 +16,11 @@ use weft_protos::{
     msp::MspConfig,
     orderer,
 };
-use weft_testkit::{Network, Org, clock::NOW};
+use weft_testkit::{
+    Network, Org,
+    clock::{EXPIRED, NOW},
+    org::authority_valid,
+};
 use weft_types::Signer;
 
 fn group<'a>(config: &'a mut Config, path: &str) -> &'a mut ConfigGroup {
@@ -393,6 +397,21 @@ fn one_organization_may_order_and_transact() {
     let bundle = network.bundle("supply");
     assert_eq!(bundle.organizations().len(), 2);
     assert!(bundle.msps().get("OrdererMSP").is_some());
+}
+
+/// Nodes must start, and channels be repaired, after an authority has expired.
+#[test]
+fn an_expired_authority_leaves_the_channel_readable() {
+    let network = Network::new(2, 1);
+    let mut profile = network.profile("supply");
+    let expired = authority_valid("old", EXPIRED).certificate().pem();
+    let msp = &mut profile.application.as_mut().unwrap().orgs[0].msp;
+    msp.root_certs = vec![expired.clone().into()];
+    msp.tls_root_certs = vec![expired.into()];
+    let bundle = weft_testkit::network::bundle(&profile);
+    // The others go on.
+    let client = network.org(2).client.serialized_identity();
+    bundle.msps().deserialize_identity(&client).unwrap().validate(NOW).unwrap();
 }
 
 #[test]

@@ -60,7 +60,13 @@ pub fn key() -> PrivateKey {
 /// A self-signed authority with the common name `name`.
 #[must_use]
 pub fn authority(name: &str) -> CertificateAuthority {
-    let profile = CaProfile { name: Name::common(name), validity: ALWAYS, max_path_len: None };
+    authority_valid(name, ALWAYS)
+}
+
+/// A self-signed authority with a validity of its own.
+#[must_use]
+pub fn authority_valid(name: &str, validity: Validity) -> CertificateAuthority {
+    let profile = CaProfile { name: Name::common(name), validity, max_path_len: None };
     CertificateAuthority::new_root(key(), &profile).expect("a root can be made")
 }
 
