@@ -442,8 +442,7 @@ fn next_tip(tip: &Tip, header: &BlockHeader, block: &Block) -> Tip {
 }
 
 fn decode_block(number: BlockNumber, bytes: Bytes) -> Result<Block, BlockStoreError> {
-    decode("block", bytes)
-        .map_err(|source| BlockStoreError::Decode { number, source })
+    decode("block", bytes).map_err(|source| BlockStoreError::Decode { number, source })
 }
 
 fn decode_number(bytes: &[u8]) -> Result<BlockNumber, BlockStoreError> {

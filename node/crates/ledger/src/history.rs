@@ -10,9 +10,9 @@ use bytes::Bytes;
 use weft_protos::common::Block;
 use weft_protos::queryresult::KeyModification;
 use weft_types::BlockNumber;
+use weft_types::ParsedEnvelope;
 use weft_types::block;
 use weft_types::transaction::ParsedTransaction;
-use weft_types::ParsedEnvelope;
 
 use crate::Version;
 use crate::block_store::{BlockStore, BlockStoreError};
@@ -34,7 +34,9 @@ pub enum HistoryError {
     #[error("failed to read a block of a key's history")]
     Block(#[source] BlockStoreError),
     /// A record names a transaction that does not write the key.
-    #[error("failed to read the history of a key: transaction {version} does not write it: {reason}")]
+    #[error(
+        "failed to read the history of a key: transaction {version} does not write it: {reason}"
+    )]
     Corrupt {
         /// The transaction.
         version: Version,
@@ -68,17 +70,6 @@ impl HistoryQuery {
         let (namespace, key) = (namespace.to_owned(), key.to_owned());
         let ready = VecDeque::new();
         Self { blocks, reader, namespace, key, left, ready, done: false, block: None }
-    }
-
-    /// The next modification, older than the one before; `None` at the end.
-    ///
-    /// # Errors
-    /// Fails where a record or a block cannot be read.
-    pub fn next(&mut self) -> Result<Option<KeyModification>, HistoryError> {
-        if self.ready.is_empty() && !self.done {
-            self.fetch()?;
-        }
-        self.ready.pop_front().map(|version| self.modification(version)).transpose()
     }
 
     fn fetch(&mut self) -> Result<(), HistoryError> {
@@ -122,6 +113,27 @@ impl HistoryQuery {
         let place = usize::try_from(version.tx).unwrap_or(usize::MAX);
         let block = self.block.as_ref().map(|(_, block)| block);
         Ok(block.and_then(|block| block::transactions(block).get(place).cloned()))
+    }
+}
+
+impl Iterator for HistoryQuery {
+    type Item = Result<KeyModification, HistoryError>;
+
+    /// The next modification, older than the one before. After an error there is nothing more.
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ready.is_empty()
+            && !self.done
+            && let Err(error) = self.fetch()
+        {
+            self.done = true;
+            return Some(Err(error));
+        }
+        let modification = self.ready.pop_front().map(|version| self.modification(version));
+        if matches!(modification, Some(Err(_))) {
+            self.done = true;
+            self.ready.clear();
+        }
+        modification
     }
 }
 

@@ -309,9 +309,7 @@ fn check_savepoint(
     let damaged = |what: String| LedgerError::Damaged { channel: channel.clone(), what };
     let height = chain.height();
     let savepoint: Savepoint = match stored {
-        Some(bytes) => {
-            decode("savepoint", bytes).map_err(|error| damaged(error.to_string()))?
-        }
+        Some(bytes) => decode("savepoint", bytes).map_err(|error| damaged(error.to_string()))?,
         None if height == 0 => return Ok(Savepoint::default()),
         None => return Err(damaged(format!("there are {height} blocks and no savepoint"))),
     };

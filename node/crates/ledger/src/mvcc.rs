@@ -27,13 +27,11 @@ use weft_protos::kvrwset::{
 };
 use weft_types::{BlockNumber, ValidationCode};
 
-use crate::rwset::{
-    NsRwSet, RangeReads, RangeResults, TxRwSet, is_delete, is_hash_delete,
-};
+use crate::Version;
+use crate::rwset::{NsRwSet, RangeReads, RangeResults, TxRwSet, is_delete, is_hash_delete};
 use crate::state::overlay::{Pager, View};
 use crate::state::{StateEntry, StateError, StateReader, VersionedValue, metadata};
 use crate::updates::{HistoryWrite, Update, UpdateBatch};
-use crate::Version;
 
 /// How many entries of a range are read at once.
 const CHUNK: usize = 64;

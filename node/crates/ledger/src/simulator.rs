@@ -60,7 +60,9 @@ pub enum SimulationError {
         limit: usize,
     },
     /// The peer does not have the private value whose hash the state holds.
-    #[error("failed to read a private key of {namespace:?}, {collection:?}: this peer does not have the value that belongs to the public hash")]
+    #[error(
+        "failed to read a private key of {namespace:?}, {collection:?}: this peer does not have the value that belongs to the public hash"
+    )]
     PrivateMissing {
         /// The namespace.
         namespace: String,
@@ -234,10 +236,7 @@ impl Simulator {
     ///
     /// # Errors
     /// Fails where the cursor is not open or the state cannot be read.
-    pub fn next(
-        &mut self,
-        cursor: CursorId,
-    ) -> Result<Option<queryresult::Kv>, SimulationError> {
+    pub fn next(&mut self, cursor: CursorId) -> Result<Option<queryresult::Kv>, SimulationError> {
         let state = self.state.clone();
         self.cursor(cursor)?.next(&state).map_err(SimulationError::State)
     }
@@ -441,9 +440,7 @@ impl Simulator {
 
     fn cursor(&mut self, id: CursorId) -> Result<&mut Cursor, SimulationError> {
         let place = self.open.get(&id).copied();
-        place
-            .and_then(|place| self.cursors.get_mut(place))
-            .ok_or(SimulationError::NoCursor { id })
+        place.and_then(|place| self.cursors.get_mut(place)).ok_or(SimulationError::NoCursor { id })
     }
 }
 

@@ -163,7 +163,9 @@ impl UpdateBatch {
 
 fn write(batch: &mut Batch, column: Column, key: Vec<u8>, update: &Update) {
     match &update.value {
-        Some(value) => batch.put(column, key, encode_value(value, &update.metadata, update.version)),
+        Some(value) => {
+            batch.put(column, key, encode_value(value, &update.metadata, update.version))
+        }
         None => batch.delete(column, key),
     }
 }

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
-use super::{Batch, Column, Direction, Durability, Entry, KeyRange, Kv, KvError, KvRead, Operation};
+use super::{
+    Batch, Column, Direction, Durability, Entry, KeyRange, Kv, KvError, KvRead, Operation,
+};
 
 /// A point in the order of writes.
 type Sequence = u64;

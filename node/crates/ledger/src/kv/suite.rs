@@ -191,13 +191,8 @@ fn prefixes(kv: &dyn Kv) -> Result<(), KvError> {
             batch.put(STATE, key.to_vec(), Bytes::new());
         }
     })?;
-    let cases: [(&'static [u8], &[&[u8]]); 5] = [
-        (b"a", &all[..4]),
-        (b"a\xff", &all[2..4]),
-        (b"\xff", &all[5..]),
-        (b"", &all),
-        (b"c", &[]),
-    ];
+    let cases: [(&'static [u8], &[&[u8]]); 5] =
+        [(b"a", &all[..4]), (b"a\xff", &all[2..4]), (b"\xff", &all[5..]), (b"", &all), (b"c", &[])];
     for (prefix, expected) in cases {
         let found = keys(kv, KeyRange::prefix(prefix), Direction::Forward, 10)?;
         assert_eq!(found, expected, "{prefix:?}");
@@ -217,9 +212,10 @@ fn chunks(kv: &dyn Kv) -> Result<(), KvError> {
     assert_eq!(keys(kv, KeyRange::all(), Direction::Forward, 0)?, Vec::<Bytes>::new());
     assert_eq!(keys(kv, KeyRange::all(), Direction::Forward, 3)?, ["a", "b", "c"]);
     for chunk in 0..7 {
-        for (direction, expected) in
-            [(Direction::Forward, ["a", "b", "c", "d", "e"]), (Direction::Reverse, ["e", "d", "c", "b", "a"])]
-        {
+        for (direction, expected) in [
+            (Direction::Forward, ["a", "b", "c", "d", "e"]),
+            (Direction::Reverse, ["e", "d", "c", "b", "a"]),
+        ] {
             let entries = Entries::new(kv, STATE, KeyRange::all(), direction, chunk);
             let found: Vec<Bytes> =
                 entries.map(|entry| entry.map(|(key, _)| key)).collect::<Result<_, _>>()?;

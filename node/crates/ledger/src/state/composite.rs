@@ -15,7 +15,9 @@ const LAST: char = '\u{10FFFF}';
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CompositeKeyError {
     /// A part holds a character that separates or ends keys.
-    #[error("failed to make a composite key: part {part} holds the reserved character U+{code:04X}")]
+    #[error(
+        "failed to make a composite key: part {part} holds the reserved character U+{code:04X}"
+    )]
     Reserved {
         /// The part's place; the object type is 0.
         part: usize,
