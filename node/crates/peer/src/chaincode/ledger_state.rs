@@ -140,7 +140,7 @@ impl StateAccess for LedgerState {
             }
             Some(Query::Page { entries, .. }) => Ok(entries.pop_front().map(QueryResult::State)),
             Some(Query::History(history)) => {
-                let next = history.next().map_err(|source| StateError::Store {
+                let next = history.next().transpose().map_err(|source| StateError::Store {
                     step: "read a key's history",
                     source: source.into(),
                 })?;
