@@ -128,8 +128,7 @@ impl DesiredChannel {
         let mut orderer = OrdererProfile::new(self.consensus(), vec![ordering]);
         orderer.batch_size = batch_size(&self.batch);
         orderer.batch_timeout = self.batch.timeout;
-        let members =
-            self.members.iter().map(|(msp_id, member)| member.profile(msp_id)).collect();
+        let members = self.members.iter().map(|(msp_id, member)| member.profile(msp_id)).collect();
         let mut application = ApplicationProfile::new(members);
         application.acls.clone_from(&self.acls);
         for (name, rule) in self.policy_rules()? {

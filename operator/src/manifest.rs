@@ -177,7 +177,9 @@ mod tests {
         check(&format!("{channel}{{networkRef: n}}"), "Channel \"c\"");
         check(&format!("{channel}{{networkRef: n}}"), "organizations");
         check(
-            &format!("{channel}{{networkRef: n, organizations: [a]}}\n---\n{channel}{{networkRef: n, organizations: [a]}}"),
+            &format!(
+                "{channel}{{networkRef: n, organizations: [a]}}\n---\n{channel}{{networkRef: n, organizations: [a]}}"
+            ),
             "twice",
         );
     }

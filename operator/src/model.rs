@@ -211,11 +211,8 @@ impl Network {
 /// Checks every rule and returns the networks, each with the objects that name it.
 pub fn validate(manifest: &Manifest) -> Result<Vec<Network>, Problems> {
     let mut checker = Checker { problems: Vec::new() };
-    let networks = manifest
-        .networks
-        .iter()
-        .filter_map(|network| checker.network(manifest, network))
-        .collect();
+    let networks =
+        manifest.networks.iter().filter_map(|network| checker.network(manifest, network)).collect();
     checker.references(manifest);
     if checker.problems.is_empty() { Ok(networks) } else { Err(Problems(checker.problems)) }
 }
@@ -283,7 +280,8 @@ impl Checker {
             self.problem(object, format!("{field}.replicas"), "must be from 1 to 25");
         }
         if ordering.consensus == ConsensusType::Solo && ordering.replicas != 1 {
-            let message = "Solo runs with exactly one orderer: set replicas to 1 or consensus to Raft";
+            let message =
+                "Solo runs with exactly one orderer: set replicas to 1 or consensus to Raft";
             self.problem(object, format!("{field}.replicas"), message);
         }
         let raft = self.raft(object, &ordering.raft);
@@ -425,9 +423,13 @@ impl Checker {
                 && user.name.len() <= 40
                 && !user.name.starts_with('-')
                 && !user.name.ends_with('-')
-                && user.name.bytes().all(|b| b == b'-' || b.is_ascii_lowercase() || b.is_ascii_digit());
+                && user
+                    .name
+                    .bytes()
+                    .all(|b| b == b'-' || b.is_ascii_lowercase() || b.is_ascii_digit());
             if !well_formed {
-                let message = format!("{:?} must be at most 40 of a-z, 0-9 and inner dashes", user.name);
+                let message =
+                    format!("{:?} must be at most 40 of a-z, 0-9 and inner dashes", user.name);
                 self.problem(object, field, message);
             } else if users.iter().any(|other| other.name == user.name) {
                 self.problem(object, field, format!("{:?} stands there twice", user.name));
@@ -557,7 +559,9 @@ impl Checker {
     fn endorsement(&mut self, object: &str, text: Option<&str>) -> Option<Endorsement> {
         match text {
             None => Some(Endorsement::ChannelPolicy(DEFAULT_ENDORSEMENT.to_owned())),
-            Some(path) if path.starts_with('/') => Some(Endorsement::ChannelPolicy(path.to_owned())),
+            Some(path) if path.starts_with('/') => {
+                Some(Endorsement::ChannelPolicy(path.to_owned()))
+            }
             Some(text) => self
                 .take(object, "spec.endorsementPolicy", dsl::parse(text))
                 .map(|_| Endorsement::Signature(text.to_owned())),
@@ -570,7 +574,9 @@ impl Checker {
         let channels: BTreeSet<_> = manifest.channels.iter().map(ResourceExt::name_any).collect();
         let network_refs = (manifest.organizations.iter())
             .map(|o| ("Organization", o.name_any(), &o.spec.network_ref))
-            .chain(manifest.channels.iter().map(|c| ("Channel", c.name_any(), &c.spec.network_ref)));
+            .chain(
+                manifest.channels.iter().map(|c| ("Channel", c.name_any(), &c.spec.network_ref)),
+            );
         for (kind, name, reference) in network_refs {
             if !networks.contains(reference) {
                 let message = format!("there is no LedgerNetwork {reference:?}");

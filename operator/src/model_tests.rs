@@ -35,18 +35,30 @@ fn the_example_is_valid() {
 fn every_rule_names_its_object_and_field() {
     check("replicas: 3", "replicas: 0", "LedgerNetwork \"basic\": spec.ordering.replicas");
     check("consensus: Raft", "consensus: Solo", "Solo runs with exactly one orderer");
-    check("[org1, org2]", "[org1, org3]", "Channel \"supply\": spec.organizations[1]: no Organization");
+    check(
+        "[org1, org2]",
+        "[org1, org3]",
+        "Channel \"supply\": spec.organizations[1]: no Organization",
+    );
     check("[org1, org2]", "[org1, org1]", "stands there twice");
     check("[org1, org2]", "[]", "at least one member");
     check("mspId: Org2MSP", "mspId: Org1MSP", "already the MSP id of Organization \"org1\"");
     check("name: supply", "name: Supply", "Channel \"Supply\": metadata.name");
     check("channelRef: supply", "channelRef: trade", "Chaincode \"asset\": spec.channelRef");
-    check("networkRef: basic\n  mspId: Org2MSP", "networkRef: other\n  mspId: Org2MSP", "Organization \"org2\": spec.networkRef");
+    check(
+        "networkRef: basic\n  mspId: Org2MSP",
+        "networkRef: other\n  mspId: Org2MSP",
+        "Organization \"org2\": spec.networkRef",
+    );
     check("name: user1", "name: User 1", "spec.users[0].name");
     check("OR('Org1MSP.peer', 'Org2MSP.peer')", "OR('Org1MSP.peer'", "spec.endorsementPolicy");
     check("command: [asset-contract]", "address: nowhere", "\"nowhere\" is not host:port");
     check("command: [asset-contract]", "image: a\n  address: a:1", "exactly one of");
-    check("replicas: 3", "replicas: 3\n    raft: {tickInterval: soon}", "spec.ordering.raft.tickInterval");
+    check(
+        "replicas: 3",
+        "replicas: 3\n    raft: {tickInterval: soon}",
+        "spec.ordering.raft.tickInterval",
+    );
     check("replicas: 3", "replicas: 3\n  batch: {preferredMaxBytes: 99999999}", "absoluteMaxBytes");
     check("replicas: 3", "replicas: 3\n  certificates: {renewBefore: 9999h}", "renewBefore");
 }
@@ -62,7 +74,10 @@ fn node_settings_are_inherited_by_field() {
     let inherited = NodeSpec {
         image: Some("a".to_owned()),
         log_level: Some("info".to_owned()),
-        config: BTreeMap::from([("x".to_owned(), "1".to_owned()), ("y".to_owned(), "1".to_owned())]),
+        config: BTreeMap::from([
+            ("x".to_owned(), "1".to_owned()),
+            ("y".to_owned(), "1".to_owned()),
+        ]),
         ..NodeSpec::default()
     };
     let own = NodeSpec {

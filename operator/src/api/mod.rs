@@ -17,15 +17,14 @@ mod shared;
 pub use chaincode::{Chaincode, ChaincodeSpec, ChaincodeStatus};
 pub use channel::{Channel, ChannelSpec, ChannelStatus, PolicyOverrides};
 pub use network::{
-    ConsensusType, LedgerNetwork, LedgerNetworkSpec, LedgerNetworkStatus, OrderingSpec,
-    RaftOptions,
+    ConsensusType, LedgerNetwork, LedgerNetworkSpec, LedgerNetworkStatus, OrderingSpec, RaftOptions,
 };
 pub use organization::{
     CaSpec, ExternalOrganization, Organization, OrganizationSpec, OrganizationStatus, PeersSpec,
     UserRole, UserSpec,
 };
 pub use shared::{
-    BatchSpec, CertificateSpec, ConfigMapRef, Condition, CryptoSuite, DeletionPolicy, NodeSpec,
+    BatchSpec, CertificateSpec, Condition, ConfigMapRef, CryptoSuite, DeletionPolicy, NodeSpec,
     SecretRef, StorageSpec,
 };
 
@@ -37,7 +36,8 @@ pub const VERSION: &str = "v1alpha1";
 pub const API_VERSION: &str = "weft.dev/v1alpha1";
 
 /// The four CustomResourceDefinitions, in the order in which `crds/` holds them.
-pub fn crds() -> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition>
+pub fn crds()
+-> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition>
 {
     use kube::CustomResourceExt;
     vec![Chaincode::crd(), Channel::crd(), LedgerNetwork::crd(), Organization::crd()]

@@ -4,9 +4,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::shared::{
-    BatchSpec, CertificateSpec, Condition, CryptoSuite, DeletionPolicy, NodeSpec,
-};
+use super::shared::{BatchSpec, CertificateSpec, Condition, CryptoSuite, DeletionPolicy, NodeSpec};
 
 /// A network of organizations that share ledgers: its ordering service, and the defaults for
 /// the organizations, channels and chaincodes that name it in `networkRef`.

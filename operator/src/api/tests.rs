@@ -21,7 +21,8 @@ fn every_field_of_every_crd_has_a_description() {
     }
     for crd in crds() {
         let json = serde_json::to_value(&crd).unwrap();
-        let schema = &json["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        let schema =
+            &json["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
         let mut missing = Vec::new();
         walk("spec", schema, &mut missing);
         assert_eq!(missing, Vec::<String>::new(), "{}", crd.spec.names.kind);
@@ -48,9 +49,10 @@ fn immutable_fields_are_guarded_by_cel() {
 
 #[test]
 fn a_minimal_network_takes_every_default() {
-    let network: LedgerNetwork =
-        serde_yaml::from_str("apiVersion: weft.dev/v1alpha1\nkind: LedgerNetwork\nmetadata: {name: n}\nspec: {}")
-            .unwrap();
+    let network: LedgerNetwork = serde_yaml::from_str(
+        "apiVersion: weft.dev/v1alpha1\nkind: LedgerNetwork\nmetadata: {name: n}\nspec: {}",
+    )
+    .unwrap();
     assert_eq!(network.spec.ordering.replicas, 3);
     assert_eq!(network.spec.ordering.consensus, ConsensusType::Raft);
     assert_eq!(network.spec.batch.max_message_count, 500);

@@ -176,7 +176,10 @@ async fn run(
     let begin = Instant::now();
     let warm_up = Duration::from_secs(args.warm_up);
     let plan = Arc::new(Plan {
-        end: args.transactions.is_none().then(|| begin + warm_up + Duration::from_secs(args.seconds)),
+        end: args
+            .transactions
+            .is_none()
+            .then(|| begin + warm_up + Duration::from_secs(args.seconds)),
         measure_from: begin + warm_up,
         begin,
         chaincode,
@@ -264,7 +267,9 @@ impl Plan {
 
     fn due(&self, number: u64) -> Instant {
         match self.args.rate {
-            Some(rate) => self.begin + Duration::from_secs_f64(number as f64 / f64::from(rate.max(1))),
+            Some(rate) => {
+                self.begin + Duration::from_secs_f64(number as f64 / f64::from(rate.max(1)))
+            }
             None => self.begin,
         }
     }
@@ -276,9 +281,10 @@ fn usages(state: &State) -> Vec<(String, Usage)> {
         .iter()
         .filter_map(|(name, process)| Some((name.clone(), process.usage()?)))
         .collect();
-    all.extend(crate::local::process::ProcessId::current().and_then(|own| {
-        Some(("client".to_owned(), own.usage()?))
-    }));
+    all.extend(
+        crate::local::process::ProcessId::current()
+            .and_then(|own| Some(("client".to_owned(), own.usage()?))),
+    );
     all
 }
 
@@ -305,7 +311,8 @@ fn summarize(
     let processes: Vec<ProcessCost> = after
         .iter()
         .map(|(name, usage)| {
-            let earlier = before.iter().find(|(other, _)| other == name).map(|(_, usage)| usage.cpu);
+            let earlier =
+                before.iter().find(|(other, _)| other == name).map(|(_, usage)| usage.cpu);
             ProcessCost {
                 name: name.clone(),
                 cpu_seconds: usage.cpu.saturating_sub(earlier.unwrap_or_default()).as_secs_f64(),
@@ -318,7 +325,8 @@ fn summarize(
             processes.iter().filter(|cost| of(cost)).map(|cost| cost.cpu_seconds).sum();
         seconds * 1000.0 / (count.max(1) as f64)
     };
-    let is_node = |cost: &ProcessCost| cost.name != "client" && !cost.name.starts_with("chaincode/");
+    let is_node =
+        |cost: &ProcessCost| cost.name != "client" && !cost.name.starts_with("chaincode/");
     BenchReport {
         transactions: count as u64,
         failed: tally.failed,
@@ -400,10 +408,8 @@ mod tests {
             submitted: Duration::from_millis(3),
             committed: Duration::from_millis(10),
         };
-        let usage = |milliseconds| Usage {
-            cpu: Duration::from_millis(milliseconds),
-            resident_bytes: 1,
-        };
+        let usage =
+            |milliseconds| Usage { cpu: Duration::from_millis(milliseconds), resident_bytes: 1 };
         let names = ["peer0.org1", "chaincode/c.asset", "client"];
         let at = |milliseconds| names.map(|name| (name.to_owned(), usage(milliseconds))).to_vec();
         let tally = Tally { timings: vec![timing; 4], ..Tally::default() };

@@ -32,11 +32,7 @@ pub struct CallArgs {
 }
 
 /// Submits a transaction and prints its result once it is committed.
-pub(super) async fn invoke(
-    dir: &Path,
-    args: CallArgs,
-    output: Output,
-) -> Result<(), CommandError> {
+pub(super) async fn invoke(dir: &Path, args: CallArgs, output: Output) -> Result<(), CommandError> {
     let (gateway, call) = prepare(dir, args)?;
     let submitted = gateway.submit(call).await?;
     match output {

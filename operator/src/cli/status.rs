@@ -9,7 +9,7 @@ use weft_types::{ChannelId, Timestamp};
 use super::{CommandError, Output, report};
 use crate::local::access::Access;
 use crate::local::layout::{Layout, ORDERING};
-use crate::local::nodes::{self, Kind, Node};
+use crate::local::nodes::{self, HOST, Kind, Node};
 use crate::local::process::{ProcessId, Usage};
 use crate::local::state::State;
 use crate::local::{LocalError, material, read_manifest};
@@ -23,8 +23,8 @@ pub struct NetworkStatus {
     pub network: String,
     /// Each node.
     pub nodes: Vec<NodeStatus>,
-    /// Each contract that was started here.
-    pub chaincodes: Vec<ProgramStatus>,
+    /// Each contract.
+    pub chaincodes: Vec<ChaincodeState>,
     /// When the first certificate ends, RFC 3339.
     pub soonest_expiry: Option<String>,
     /// Whose certificate that is.
@@ -43,6 +43,9 @@ pub struct NodeStatus {
     pub address: String,
     /// URL of its metrics.
     pub metrics: String,
+    /// Where a peer's contracts register that dial it (`CORE_PEER_ADDRESS`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chaincode_address: Option<String>,
     /// Resident memory in bytes, when it runs.
     pub resident_bytes: Option<u64>,
     /// Ledger height by channel.
@@ -51,14 +54,16 @@ pub struct NodeStatus {
     pub problem: Option<String>,
 }
 
-/// A program that was started here.
+/// A contract of a channel.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ProgramStatus {
+pub struct ChaincodeState {
     /// `CHANNEL.NAME`.
     pub name: String,
-    /// `running` or `stopped`.
+    /// `running` or `stopped`; `external` when it runs elsewhere.
     pub state: &'static str,
+    /// What the contract calls itself when it registers.
+    pub package_id: String,
 }
 
 /// Prints the status.
@@ -81,14 +86,7 @@ async fn gather(dir: &Path) -> Result<NetworkStatus, CommandError> {
     let asked = all.iter().map(|node| node_status(node, &network, &state, &access));
     let nodes = futures::future::join_all(asked).await;
     let expiry = soonest_expiry(&layout, &network, &all)?;
-    let chaincodes = state
-        .processes
-        .iter()
-        .filter_map(|(name, process)| {
-            let name = name.strip_prefix("chaincode/")?.to_owned();
-            Some(ProgramStatus { name, state: word(process.is_running()) })
-        })
-        .collect();
+    let chaincodes = state.packages.iter().map(|(name, id)| chaincode(&state, name, id)).collect();
     Ok(NetworkStatus {
         network: network.name,
         nodes,
@@ -98,18 +96,23 @@ async fn gather(dir: &Path) -> Result<NetworkStatus, CommandError> {
     })
 }
 
-async fn node_status(
-    node: &Node,
-    network: &Network,
-    state: &State,
-    access: &Access,
-) -> NodeStatus {
+fn chaincode(state: &State, name: &str, package_id: &str) -> ChaincodeState {
+    let process = state.processes.get(&format!("chaincode/{name}"));
+    ChaincodeState {
+        name: name.to_owned(),
+        state: process.map_or("external", |process| word(process.is_running())),
+        package_id: package_id.to_owned(),
+    }
+}
+
+async fn node_status(node: &Node, network: &Network, state: &State, access: &Access) -> NodeStatus {
     let process = state.processes.get(&node.name).copied().filter(|process| process.is_running());
     let mut status = NodeStatus {
         name: node.name.clone(),
         state: word(process.is_some()),
         address: node.address(),
         metrics: format!("http://127.0.0.1:{}/metrics", node.operations),
+        chaincode_address: (node.kind == Kind::Peer).then(|| format!("{HOST}:{}", node.extra)),
         resident_bytes: process.and_then(ProcessId::usage).map(|usage: Usage| usage.resident_bytes),
         heights: Vec::new(),
         problem: None,
@@ -178,7 +181,7 @@ fn word(running: bool) -> &'static str {
 
 fn print(status: &NetworkStatus) {
     println!("network {}\n", status.network);
-    println!("{:<18}{:<9}{:>9}  {:<18}{}", "NODE", "STATE", "RSS MiB", "ADDRESS", "HEIGHT");
+    println!("{:<18}{:<9}{:>9}  {:<18}HEIGHT", "NODE", "STATE", "RSS MiB", "ADDRESS");
     for node in &status.nodes {
         let memory = node
             .resident_bytes
@@ -193,7 +196,7 @@ fn print(status: &NetworkStatus) {
         }
     }
     for chaincode in &status.chaincodes {
-        println!("{:<18}{}", chaincode.name, chaincode.state);
+        println!("{:<18}{:<9}{:>9}  {}", chaincode.name, chaincode.state, "", chaincode.package_id);
     }
     if let (Some(end), Some(holder)) = (&status.soonest_expiry, &status.soonest_expiry_of) {
         println!("\nfirst certificate to end: {holder}, {end}");

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use weft_client::{
-    ClientError, Connection, ConnectionSpec, Gateway, Orderer, Participation, Peer,
-};
+use weft_client::{ClientError, Connection, ConnectionSpec, Gateway, Orderer, Participation, Peer};
 use weft_crypto::Certificate;
 use weft_msp::SigningIdentity;
 use weft_rpc::tls::TlsIdentity;

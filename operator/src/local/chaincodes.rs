@@ -69,6 +69,7 @@ impl Runner {
         let address = self.service_address(channel, chaincode)?;
         let package = make_package(chaincode, &address)?;
         let package_id = package_id(chaincode, &package)?;
+        self.state.packages.insert(name(channel, chaincode), package_id.clone());
         changes.started = self.ensure_program(channel, chaincode, &address, &package_id).await?;
         let peers = self.channel_peers(channel);
         changes.installed = self.install(&peers, &package, &package_id).await?;
@@ -288,10 +289,7 @@ impl Runner {
                 }
                 if Instant::now() >= deadline {
                     let what = format!("not approved by {}", missing.join(", "));
-                    return Err(LocalError::Chaincode {
-                        chaincode: definition.name.clone(),
-                        what,
-                    });
+                    return Err(LocalError::Chaincode { chaincode: definition.name.clone(), what });
                 }
                 sleep(POLL).await;
             }
@@ -319,7 +317,12 @@ impl Runner {
 
 /// The name under which a chaincode's port and process are recorded.
 pub(super) fn key(channel: &Channel, chaincode: &Chaincode) -> String {
-    format!("chaincode/{}.{}", channel.id, chaincode.name)
+    format!("chaincode/{}", name(channel, chaincode))
+}
+
+/// The name that no other chaincode of the network has.
+fn name(channel: &Channel, chaincode: &Chaincode) -> String {
+    format!("{}.{}", channel.id, chaincode.name)
 }
 
 fn is_running(state: &State, key: &str) -> bool {
@@ -331,10 +334,9 @@ fn make_package(chaincode: &Chaincode, address: &str) -> Result<Bytes, LocalErro
         chaincode: chaincode.name.clone(),
         source: Box::new(source),
     };
-    let label = Label::new(format!("{}_{}", chaincode.name, chaincode.version))
-        .map_err(|error| LocalError::Chaincode {
-            chaincode: chaincode.name.clone(),
-            what: error.to_string(),
+    let label =
+        Label::new(format!("{}_{}", chaincode.name, chaincode.version)).map_err(|error| {
+            LocalError::Chaincode { chaincode: chaincode.name.clone(), what: error.to_string() }
         })?;
     Package::build(&label, &Connection::plain(address)).map_err(failed)
 }

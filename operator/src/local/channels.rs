@@ -205,8 +205,7 @@ impl Runner {
         current: &Config,
         next: &Config,
     ) -> Result<(), LocalError> {
-        let fail =
-            |what: String| LocalError::Channel { channel: channel.id.clone(), what };
+        let fail = |what: String| LocalError::Channel { channel: channel.id.clone(), what };
         let update = update::compute(&channel.id, current, next)
             .map_err(|error| fail(format!("failed to compute the update: {error}")))?
             .encode_to_vec();

@@ -115,8 +115,9 @@ fn entries(
     nodes: &[Node],
     layout: &Layout,
 ) -> Vec<OrgEntry> {
-    let is_member =
-        |org: &&Organization| channel.is_some_and(|channel| channel.organizations.contains(&org.name));
+    let is_member = |org: &&Organization| {
+        channel.is_some_and(|channel| channel.organizations.contains(&org.name))
+    };
     let (members, others): (Vec<_>, Vec<_>) = network.organizations.iter().partition(is_member);
     members.into_iter().chain(others).filter_map(|org| entry(org, nodes, layout)).collect()
 }

@@ -110,6 +110,13 @@ pub struct Issued {
     pub reason: Reason,
 }
 
+/// A certificate to be written, with its key.
+struct Fresh {
+    certificate: Certificate,
+    key: PrivateKey,
+    reason: Reason,
+}
+
 /// An organization's two roots.
 #[derive(Clone, Debug)]
 pub struct OrgMaterial {
@@ -168,11 +175,7 @@ impl OrgMaterial {
     /// A node's certificates: issues what is due and returns what was issued.
     pub fn ensure_node(&self, node: &Node, now: Timestamp) -> Result<Vec<Issued>, MaterialError> {
         let [identity, tls] = node.leaves();
-        let paths = TlsPaths {
-            cert: node.tls_cert(),
-            key: node.tls_key(),
-            root: node.tls_root(),
-        };
+        let paths = TlsPaths { cert: node.tls_cert(), key: node.tls_key(), root: node.tls_root() };
         self.ensure_holder(&node.folder, &identity, &tls, &paths, now)
     }
 
@@ -206,14 +209,15 @@ impl OrgMaterial {
         let mut issued = Vec::new();
         let signcert = msp.join("signcerts/cert.pem");
         let signkey = msp.join("keystore/key.pem");
-        if let Some((pair, reason)) = self.ensure_leaf(identity, &signcert, &signkey, now)? {
-            let parts = FolderParts { signer: Some(pair), ..self.public_parts() };
+        if let Some(fresh) = self.ensure_leaf(identity, &signcert, &signkey, now)? {
+            let Fresh { certificate, key, reason } = fresh;
+            let signer = Some((certificate, key));
+            let parts = FolderParts { signer, ..self.public_parts() };
             write_folder(&msp, &parts)?;
             issued.push(Issued { holder: identity.common_name.clone(), reason });
         }
-        if let Some(((certificate, key), reason)) =
-            self.ensure_leaf(tls, &paths.cert, &paths.key, now)?
-        {
+        if let Some(fresh) = self.ensure_leaf(tls, &paths.cert, &paths.key, now)? {
+            let Fresh { certificate, key, reason } = fresh;
             let holder = format!("{} (TLS)", tls.common_name);
             let pem = key
                 .to_pkcs8_pem()
@@ -233,7 +237,7 @@ impl OrgMaterial {
         cert: &Path,
         key: &Path,
         now: Timestamp,
-    ) -> Result<Option<((Certificate, PrivateKey), Reason)>, MaterialError> {
+    ) -> Result<Option<Fresh>, MaterialError> {
         let holder = || leaf.common_name.clone();
         let authority = match leaf.root {
             RootUse::Identity => &self.identity,
@@ -247,11 +251,10 @@ impl OrgMaterial {
             None => None,
         };
         // A certificate without its key, or with another one, is as good as none.
-        let current = files::read_text(cert)?
-            .and_then(|pem| Certificate::from_pem(&pem).ok())
-            .filter(|current| {
-                key.as_ref().is_some_and(|key| key.public_key() == current.public_key())
-            });
+        let current =
+            files::read_text(cert)?.and_then(|pem| Certificate::from_pem(&pem).ok()).filter(
+                |current| key.as_ref().is_some_and(|key| key.public_key() == current.public_key()),
+            );
         let Some(reason) =
             pki::due(leaf, current.as_ref(), authority.certificate(), now, &self.certificates)
         else {
@@ -266,7 +269,7 @@ impl OrgMaterial {
         let certificate = authority
             .issue(key.public_key(), &profile)
             .map_err(|source| MaterialError::Issue { holder: holder(), source })?;
-        Ok(Some(((certificate, key), reason)))
+        Ok(Some(Fresh { certificate, key, reason }))
     }
 
     fn public_parts(&self) -> FolderParts {
@@ -398,10 +401,8 @@ fn make_root(
 }
 
 fn write_folder(folder: &Path, parts: &FolderParts) -> Result<(), MaterialError> {
-    let all = folder::layout(parts).map_err(|source| MaterialError::Key {
-        holder: folder.display().to_string(),
-        source,
-    })?;
+    let all = folder::layout(parts)
+        .map_err(|source| MaterialError::Key { holder: folder.display().to_string(), source })?;
     for file in all {
         let path = folder.join(&file.path);
         let secrecy = if file.private { Secrecy::Secret } else { Secrecy::Public };
@@ -447,14 +448,7 @@ mod tests {
 
         fn ensure(&mut self, now: Timestamp) -> Result<OrgMaterial, MaterialError> {
             let msp_id = MspId::new("Org1MSP").unwrap();
-            OrgMaterial::ensure(
-                &self.layout,
-                &mut self.state,
-                "org1",
-                &msp_id,
-                certificates(),
-                now,
-            )
+            OrgMaterial::ensure(&self.layout, &mut self.state, "org1", &msp_id, certificates(), now)
         }
     }
 

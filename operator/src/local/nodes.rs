@@ -138,16 +138,16 @@ impl Node {
     /// [`NodeSettingsError`] names the field or the override at fault.
     pub fn settings(&self) -> Result<String, NodeSettingsError> {
         match self.kind {
-            Kind::Orderer => with_overrides(
-                &self.orderer_settings(),
-                &self.overrides,
-                |yaml, variables| OrdererSettings::load(yaml, variables.into_iter()),
-            ),
-            Kind::Peer => with_overrides(
-                &self.peer_settings(),
-                &self.overrides,
-                |yaml, variables| PeerSettings::load(yaml, variables.into_iter()),
-            ),
+            Kind::Orderer => {
+                with_overrides(&self.orderer_settings(), &self.overrides, |yaml, variables| {
+                    OrdererSettings::load(yaml, variables.into_iter())
+                })
+            }
+            Kind::Peer => {
+                with_overrides(&self.peer_settings(), &self.overrides, |yaml, variables| {
+                    PeerSettings::load(yaml, variables.into_iter())
+                })
+            }
         }
     }
 
@@ -329,7 +329,10 @@ mod tests {
         let (mut nodes, _) = example();
         nodes[3].overrides.insert("limits.maxConnections".to_owned(), "7".to_owned());
         let yaml = nodes[3].settings().unwrap();
-        assert_eq!(PeerSettings::load(&yaml, std::iter::empty()).unwrap().limits.max_connections, 7);
+        assert_eq!(
+            PeerSettings::load(&yaml, std::iter::empty()).unwrap().limits.max_connections,
+            7
+        );
         nodes[3].overrides.insert("limits.maxConnections".to_owned(), "many".to_owned());
         let error = nodes[3].settings().unwrap_err().to_string();
         assert!(error.contains("limits.maxConnections"), "{error}");

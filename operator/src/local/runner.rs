@@ -69,10 +69,7 @@ impl Runner {
     ///
     /// # Errors
     /// [`LocalError`] naming the field, file or certificate.
-    pub fn prepare(
-        options: &UpOptions,
-        progress: Arc<dyn Progress>,
-    ) -> Result<Runner, LocalError> {
+    pub fn prepare(options: &UpOptions, progress: Arc<dyn Progress>) -> Result<Runner, LocalError> {
         let (network, text) = read_manifest(&options.manifest)?;
         let layout = Layout::new(absolute(&options.folder)?);
         let lock = Lock::take(&layout)?;
@@ -184,8 +181,9 @@ impl Runner {
         folder: &Path,
     ) -> Result<bool, LocalError> {
         let marker = folder.join("started-with.json");
-        let wanted = serde_json::to_vec(&(&program.command, &program.env))
-            .map_err(|error| LocalError::System { step: "describe a program", source: error.into() })?;
+        let wanted = serde_json::to_vec(&(&program.command, &program.env)).map_err(|error| {
+            LocalError::System { step: "describe a program", source: error.into() }
+        })?;
         if let Some(process) = self.state.processes.get(key).copied()
             && process.is_running()
         {
@@ -330,7 +328,11 @@ fn check_local(network: &Network) -> Result<(), LocalError> {
         let object = || format!("Organization {:?}", organization.name);
         if organization.external.is_some() {
             let instead = "run the other organization's network beside this one";
-            return Err(LocalError::NeedsCluster { object: object(), field: "spec.external", instead });
+            return Err(LocalError::NeedsCluster {
+                object: object(),
+                field: "spec.external",
+                instead,
+            });
         }
         if organization.ca.identity_secret_ref.is_some() || organization.ca.tls_secret_ref.is_some()
         {
@@ -408,8 +410,7 @@ fn issued_summary(issued: &[Issued]) -> String {
     if issued.is_empty() {
         return "none due".to_owned();
     }
-    let renewed =
-        issued.iter().filter(|one| one.reason != crate::pki::Reason::Missing).count();
+    let renewed = issued.iter().filter(|one| one.reason != crate::pki::Reason::Missing).count();
     format!("{} issued, {renewed} of them renewed", issued.len())
 }
 
@@ -423,6 +424,8 @@ fn parent(path: &Path) -> PathBuf {
 
 /// The path from the root, whether or not it exists yet.
 pub(super) fn absolute(path: &Path) -> Result<PathBuf, LocalError> {
-    std::path::absolute(path)
-        .map_err(|error| LocalError::System { step: "find the working folder", source: error.into() })
+    std::path::absolute(path).map_err(|error| LocalError::System {
+        step: "find the working folder",
+        source: error.into(),
+    })
 }

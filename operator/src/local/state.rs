@@ -56,6 +56,9 @@ pub struct State {
     /// Processes that were started, by node or `chaincode/CHANNEL.NAME`.
     #[serde(default)]
     pub processes: BTreeMap<String, ProcessId>,
+    /// Package id of each chaincode, by `CHANNEL.NAME`.
+    #[serde(default)]
+    pub packages: BTreeMap<String, String>,
     /// The `weft up` that looks after the processes, when there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub supervisor: Option<ProcessId>,

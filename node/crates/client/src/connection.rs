@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use tonic::transport::Channel;
 use weft_crypto::Certificate;
-use weft_rpc::connect::{
-    ClientIdentity, ConnectOptions, Connector, Endpoint, EndpointTls, Roots,
-};
+use weft_rpc::connect::{ClientIdentity, ConnectOptions, Connector, Endpoint, EndpointTls, Roots};
 use weft_rpc::tls::{ReloadingTls, RootSet, TlsIdentity};
 
 use crate::error::ClientError;

@@ -191,7 +191,10 @@ fn rpc_message(status: &tonic::Status, endorsers: &[EndorserError]) -> String {
         text = connect.to_string();
     }
     for endorser in endorsers {
-        text.push_str(&format!("; {} ({}): {}", endorser.address, endorser.msp_id, endorser.message));
+        text.push_str(&format!(
+            "; {} ({}): {}",
+            endorser.address, endorser.msp_id, endorser.message
+        ));
     }
     text
 }

@@ -7,9 +7,9 @@ use prost::Message;
 use weft_protos::lifecycle::chaincode_source::{Local, Type as SourceType, Unavailable};
 use weft_protos::lifecycle::{
     ApproveChaincodeDefinitionForMyOrgArgs, ChaincodeSource, CheckCommitReadinessArgs,
-    CheckCommitReadinessResult, CommitChaincodeDefinitionArgs, QueryApprovedChaincodeDefinitionArgs,
-    QueryApprovedChaincodeDefinitionResult, QueryChaincodeDefinitionArgs,
-    QueryChaincodeDefinitionResult,
+    CheckCommitReadinessResult, CommitChaincodeDefinitionArgs,
+    QueryApprovedChaincodeDefinitionArgs, QueryApprovedChaincodeDefinitionResult,
+    QueryChaincodeDefinitionArgs, QueryChaincodeDefinitionResult,
 };
 use weft_types::transaction::assemble_signed;
 use weft_types::{ChannelId, TxId, ValidationCode};
@@ -172,8 +172,7 @@ async fn transact(
     let envelope = assemble_signed(&proposal.proposal, &responses, first.signer().as_ref())
         .map_err(ClientError::Assemble)?;
     orderer.broadcast(envelope).await?;
-    let gateway =
-        Gateway::new(first.connection().clone(), channel.clone(), first.signer().clone());
+    let gateway = Gateway::new(first.connection().clone(), channel.clone(), first.signer().clone());
     match gateway.commit_status(&proposal.tx_id).await? {
         (ValidationCode::Valid, _) => Ok(proposal.tx_id),
         (code, block) => Err(ClientError::Invalid { tx_id: proposal.tx_id, block, code }),

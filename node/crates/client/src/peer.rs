@@ -79,8 +79,8 @@ impl Peer {
     /// # Errors
     /// [`ClientError::Proposal`].
     pub async fn block(&self, channel: &ChannelId, number: u64) -> Result<Block, ClientError> {
-        let args =
-            ["GetBlockByNumber".to_owned(), channel.to_string(), number.to_string()].map(Bytes::from);
+        let args = ["GetBlockByNumber".to_owned(), channel.to_string(), number.to_string()]
+            .map(Bytes::from);
         let answer = self.call_args(Some(channel), "qscc", args.to_vec()).await?;
         self.read(answer)
     }

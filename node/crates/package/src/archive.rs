@@ -33,8 +33,7 @@ pub(crate) fn read(
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let name = name.strip_prefix("./").unwrap_or(&name);
         let regular = entry.header().entry_type().is_file();
-        let Some((name, limit)) = wanted.iter().copied().find(|(wanted, _)| *wanted == name)
-        else {
+        let Some((name, limit)) = wanted.iter().copied().find(|(wanted, _)| *wanted == name) else {
             if others == OtherEntries::MustBeFiles && !regular {
                 return Err(not_a_file(archive, name));
             }
