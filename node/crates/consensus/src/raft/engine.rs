@@ -241,7 +241,7 @@ impl RaftEngine {
         let step = self.options.fine_tick_ms();
         let due = self.now.since(self.ticked) / step;
         // A process that was stopped does not make up for all the time it missed.
-        let most = self.options.fine_election_ticks() as u64;
+        let most = self.options.fine_max_election_ticks() as u64;
         if due > most {
             self.ticked = self.now;
         } else {

@@ -23,7 +23,7 @@ pub struct Chaos {
 
 /// A run that failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("seed {seed} at {at} ms: {violation}")]
+#[error("seed {seed} at {at} ms: {violation}\n{nodes}")]
 pub struct Failure {
     /// Replays the run.
     pub seed: u64,
@@ -31,6 +31,8 @@ pub struct Failure {
     pub at: u64,
     /// What went wrong.
     pub violation: Violation,
+    /// The nodes at that moment, a line each.
+    pub nodes: String,
 }
 
 /// What happened in a run.
@@ -85,9 +87,9 @@ const FAULTS: [Fault; 11] = [
 /// # Errors
 /// The first violation, with what replays it.
 pub fn explore(chaos: &Chaos, seed: u64) -> Result<Report, Failure> {
-    let at = std::cell::Cell::new(0);
-    let run = catch_unwind(AssertUnwindSafe(|| Run::new(chaos, seed)?.go(&at)));
-    let violation = match run {
+    let mut run = None;
+    let outcome = catch_unwind(AssertUnwindSafe(|| run.insert(Run::new(chaos, seed)?).run_all()));
+    let violation = match outcome {
         Ok(Ok(report)) => return Ok(report),
         Ok(Err(violation)) => violation,
         Err(panic) => {
@@ -96,7 +98,8 @@ pub fn explore(chaos: &Chaos, seed: u64) -> Result<Report, Failure> {
             Violation::Panic(text.unwrap_or_default())
         }
     };
-    Err(Failure { seed, at: at.get(), violation })
+    let (at, nodes) = run.map_or((0, String::new()), |run| (run.world.now(), run.world.describe()));
+    Err(Failure { seed, at, violation, nodes })
 }
 
 struct Run {
@@ -126,12 +129,6 @@ impl Run {
         let world = World::new(chaos.make.clone(), size, seed, options)?;
         let (timeout, duration) = (chaos.election_timeout_ms, chaos.duration_ms);
         Ok(Self { world, rng, timeout, duration, faults, wiped: None })
-    }
-
-    fn go(&mut self, at: &std::cell::Cell<u64>) -> Result<Report, Violation> {
-        let done = self.run_all();
-        at.set(self.world.now());
-        done
     }
 
     fn run_all(&mut self) -> Result<Report, Violation> {

@@ -639,6 +639,31 @@ impl World {
         self.nodes.get(&id)?.engine.as_ref().map(|engine| engine.status())
     }
 
+    /// A line about every node, for failures.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let line = |id: &NodeId| {
+            let removed = if self.is_removed(*id) { "removed" } else { "down" };
+            let Some(s) = self.status(*id) else { return format!("  node {id}: {removed}\n") };
+            format!(
+                "  node {id}: {:?} of term {} (leader {:?}), log {}..={}, committed {}, applied {}, \
+                 height {}, catching up to {:?}, members {:?}, peers {:?}\n",
+                s.role,
+                s.term,
+                s.leader,
+                s.first_index,
+                s.last_index,
+                s.committed,
+                s.applied,
+                s.height,
+                s.catching_up_to,
+                s.membership.ids().collect::<Vec<_>>(),
+                s.peers,
+            )
+        };
+        self.nodes.keys().map(line).collect()
+    }
+
     /// The height of a node's ledger.
     #[must_use]
     pub fn height_of(&self, id: NodeId) -> u64 {
