@@ -41,15 +41,16 @@ impl World {
     async fn new(orderers: u16) -> Self {
         let mut network = Network::new(2, orderers);
         let mut bound = Vec::new();
+        let orgs = network.orgs.clone();
         for node in &mut network.orderers {
-            let server = bind(&node.tls).await;
+            let server = bind(&node.tls, &orgs).await;
             node.endpoint = Endpoint::new("127.0.0.1", server.address().port());
             bound.push(server);
         }
         let genesis = network.genesis(CHANNEL);
         let orderers = bound.into_iter().map(|server| server.serve(vec![genesis.clone()])).collect();
         let bundle = network.bundle(CHANNEL);
-        let store: Arc<dyn Kv> = Arc::new(MemoryKv::new(weft_ledger::kv::column::PEER_COLUMNS));
+        let store: Arc<dyn Kv> = Arc::new(MemoryKv::new());
         Self { network, orderers, chain: vec![genesis], last_config: 0, bundle, store }
     }
 
@@ -206,7 +207,7 @@ async fn a_long_chain_is_caught_up_with_in_order_and_equal_on_every_peer() {
     channels.shutdown().await;
     let hash = channel.ledger().commit_hash();
 
-    let other = World { store: Arc::new(MemoryKv::new(weft_ledger::kv::column::PEER_COLUMNS)), ..world };
+    let other = World { store: Arc::new(MemoryKv::new()), ..world };
     let (channels, channel) = other.joined().await;
     reaches(&channel, 61).await;
     assert_eq!(channel.ledger().commit_hash(), hash);

@@ -20,7 +20,7 @@ use weft_protos::orderer::{
 };
 use weft_rpc::listen::{ListenOptions, Security};
 use weft_rpc::server::{GrpcOptions, GrpcServer};
-use weft_rpc::tls::{ClientAuth, ReloadingTls, RootSet, TlsIdentity};
+use weft_rpc::tls::{ClientAuth, ReloadingTls, RootSet, TlsIdentity, certificates_from_pem};
 use weft_types::ParsedEnvelope;
 
 /// What the orderer does wrong.
@@ -57,14 +57,18 @@ pub struct Bound {
     server: GrpcServer,
 }
 
-pub async fn bind(tls: &weft_testkit::TlsIdentity) -> Bound {
+/// Binds a server that lets clients of `clients` connect.
+pub async fn bind(tls: &weft_testkit::TlsIdentity, clients: &[weft_testkit::Org]) -> Bound {
     let key = tls.key_pem();
     let identity = TlsIdentity::from_pem(&tls.cert_pem(), key.as_bytes(), "test").unwrap();
-    let tls = ReloadingTls::from_parts(Some(identity), RootSet::new(), RootSet::new());
+    let roots = clients.iter().flat_map(|org| {
+        certificates_from_pem(org.tls_ca.certificate().pem().as_bytes(), "test").unwrap()
+    });
+    let roots = RootSet::fixed(roots.collect()).unwrap();
+    let tls = ReloadingTls::from_parts(Some(identity), RootSet::new(), roots);
     let limits = weft_settings::Limits::default();
     let options = GrpcOptions { listen: ListenOptions::from(&limits), ..GrpcOptions::from(&limits) };
     let security = Security::tls(&tls, ClientAuth::Optional);
-    // Nobody here has client certificates that a root would vouch for.
     Bound { server: GrpcServer::bind("127.0.0.1:0", options, security, None).await.unwrap() }
 }
 
