@@ -301,8 +301,11 @@ impl Connector {
     fn transport(&self, dialer: &Dialer) -> Result<tonic::transport::Endpoint, ConnectError> {
         let scheme = if dialer.tls.is_some() { "https" } else { "http" };
         let malformed = |_| ConnectError::Address { address: dialer.address.clone() };
-        let uri = format!("{scheme}://{}", dialer.address).parse::<Uri>().map_err(malformed)?;
-        let mut transport = tonic::transport::Endpoint::from(uri)
+        let uri = |scheme| format!("{scheme}://{}", dialer.address).parse::<Uri>();
+        // The dialer does TLS. Where another crate turns on the transport's own TLS, it would
+        // refuse to dial `https` without; requests name the true scheme all the same.
+        let mut transport = tonic::transport::Endpoint::from(uri("http").map_err(malformed)?)
+            .origin(uri(scheme).map_err(malformed)?)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW);
         if !self.options.keepalive_interval.is_zero() {
