@@ -86,7 +86,8 @@ async fn permission_is_asked() {
 #[tokio::test]
 async fn system_chaincodes() {
     let peer = two(16).await;
-    let answer = peer.ask(&mut MemoryState::default(), &["CallOn", "", "qscc", r#"["Info"]"#]).await;
+    let answer =
+        peer.ask(&mut MemoryState::default(), &["CallOn", "", "qscc", r#"["Info"]"#]).await;
     assert_eq!(answer.unwrap(), "200 from qsccInfo");
 }
 

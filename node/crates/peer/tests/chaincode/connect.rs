@@ -21,10 +21,7 @@ async fn reads_and_writes() {
     let mut state = MemoryState::with(&[("cc", "a", "1"), ("other", "b", "2")]);
     assert_eq!(peer.ask(&mut state, &["Get", "a"]).await.unwrap(), "1");
     assert_eq!(peer.ask(&mut state, &["Get", "b"]).await.unwrap(), "none");
-    assert_eq!(
-        peer.ask(&mut state, &["GetMany", r#"["b","a"]"#]).await.unwrap(),
-        "[false,true]"
-    );
+    assert_eq!(peer.ask(&mut state, &["GetMany", r#"["b","a"]"#]).await.unwrap(), "[false,true]");
     peer.ask(&mut state, &["Put", "c", "3"]).await.unwrap();
     peer.ask(&mut state, &["Delete", "a"]).await.unwrap();
     let writes: Vec<_> = state.writes.clone().into_iter().collect();
@@ -66,10 +63,8 @@ fn proposal() -> peer::SignedProposal {
     };
     let creator =
         msp::SerializedIdentity { mspid: "Org1MSP".into(), id_bytes: Bytes::from_static(b"pem") };
-    let signature_header = common::SignatureHeader {
-        creator: creator.encode_to_vec().into(),
-        ..Default::default()
-    };
+    let signature_header =
+        common::SignatureHeader { creator: creator.encode_to_vec().into(), ..Default::default() };
     let header = common::Header {
         channel_header: channel_header.encode_to_vec().into(),
         signature_header: signature_header.encode_to_vec().into(),
@@ -290,6 +285,6 @@ async fn tls_refusals() {
         let service = start(&id, address, Some(server.clone()), contract()).await;
         let answer = peer.ask(&mut MemoryState::default(), &["Get", "a"]).await;
         assert!(answer.unwrap_err().contains("could not launch chaincode"), "{what}");
-        service.crash().await;
+        service.stop_listening().await;
     }
 }

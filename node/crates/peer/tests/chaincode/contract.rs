@@ -114,7 +114,12 @@ async fn call(ctx: Context, name: String, function: String, arg: String) -> Outc
     ctx.invoke_chaincode(&name, &function, &[&arg]).await
 }
 
-async fn call_on(ctx: Context, channel: String, name: String, args: Json<Vec<String>>) -> Outcome<String> {
+async fn call_on(
+    ctx: Context,
+    channel: String,
+    name: String,
+    args: Json<Vec<String>>,
+) -> Outcome<String> {
     let args = args.0.into_iter().map(Bytes::from).collect();
     let response = ctx.invoke_chaincode_raw(&name, args, &channel).await?;
     let payload = String::from_utf8_lossy(&response.payload).into_owned();

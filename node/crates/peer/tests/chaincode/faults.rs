@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use weft_peer::chaincode::ExecuteError;
+use weft_peer::chaincode::package::Connection;
 
 use crate::contract::contract;
 use crate::state::MemoryState;
-use crate::support::{Peer, call, config, eventually, start};
+use crate::support::{Peer, Process, call, config, eventually, free_address};
 
 #[tokio::test]
 async fn errors_of_the_contract_are_responses() {
@@ -79,11 +80,12 @@ async fn giving_up_frees_the_transaction() {
 #[tokio::test]
 async fn a_crash_fails_what_is_pending_at_once_and_a_restart_heals() {
     let mut peer = Peer::new(config());
-    let service = peer.serve("cc", contract()).await;
+    let address = free_address().await;
+    let id = peer.install("cc", &Connection::plain(address.to_string()));
+    let process = Process::start(&id, address, contract()).await;
     let bystander = peer.serve("other", contract()).await;
-    peer.runtime.connect(&service.id).await.unwrap();
+    peer.runtime.connect(&id).await.unwrap();
     peer.runtime.connect(&bystander.id).await.unwrap();
-    let (id, address) = (service.id.clone(), service.address);
     let mut states = vec![MemoryState::default(); 10];
     let pending = states.iter_mut().enumerate().map(|(n, state)| {
         let peer = &peer;
@@ -91,7 +93,7 @@ async fn a_crash_fails_what_is_pending_at_once_and_a_restart_heals() {
     });
     let crash = async {
         tokio::time::sleep(Duration::from_millis(200)).await;
-        service.crash().await;
+        drop(process);
     };
     let both = async { tokio::join!(futures::future::join_all(pending), crash) };
     let (ended, ()) = tokio::time::timeout(Duration::from_secs(2), both).await.expect("at once");
@@ -103,7 +105,7 @@ async fn a_crash_fails_what_is_pending_at_once_and_a_restart_heals() {
     }
     eventually("the connection is gone", || !peer.runtime.is_connected(&id)).await;
     assert!(peer.runtime.is_connected(&bystander.id));
-    let _service = start(&id, address, None, contract()).await;
+    let _process = Process::start(&id, address, contract()).await;
     assert_eq!(peer.ask(&mut MemoryState::default(), &["Get", "a"]).await.unwrap(), "none");
 }
 

@@ -10,8 +10,8 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming};
-use weft_peer::chaincode::{ExecuteError, Runtime};
 use weft_peer::chaincode::package::Connection;
+use weft_peer::chaincode::{ExecuteError, Runtime};
 use weft_protos::peer::chaincode_message::Type;
 use weft_protos::peer::chaincode_server::{Chaincode, ChaincodeServer};
 use weft_protos::peer::{
@@ -137,10 +137,8 @@ async fn requests_and_their_answers() {
     let answer = answer_to(Type::GetState, vec![0xff, 0xff]).await;
     assert!(answer.starts_with("ERROR GET_STATE failed: transaction ID: tx: unmarshal failed"));
     let page = peer::QueryMetadata { page_size: -1, ..Default::default() };
-    let range = peer::GetStateByRange {
-        metadata: page.encode_to_vec().into(),
-        ..Default::default()
-    };
+    let range =
+        peer::GetStateByRange { metadata: page.encode_to_vec().into(), ..Default::default() };
     assert_eq!(
         answer_to(Type::GetStateByRange, range.encode_to_vec()).await,
         failed("GET_STATE_BY_RANGE", "the page size is negative")
@@ -153,7 +151,10 @@ async fn requests_for_a_transaction_that_is_over() {
         Type::Transaction => {
             let mut other = message.clone();
             other.txid = "gone".into();
-            vec![reply(&other, Type::GetState, Vec::new()), reply(&other, Type::Completed, Vec::new())]
+            vec![
+                reply(&other, Type::GetState, Vec::new()),
+                reply(&other, Type::Completed, Vec::new()),
+            ]
         }
         Type::Error => {
             assert_eq!(message.txid, "gone");

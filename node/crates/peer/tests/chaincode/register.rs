@@ -65,7 +65,10 @@ async fn a_contract_that_never_dials() {
     let mut peer = Peer::new(config);
     peer.install("cc", &dials());
     let text = peer.ask(&mut MemoryState::default(), &["Get", "a"]).await.unwrap_err();
-    assert!(text.ends_with("the chaincode has not registered with this peer within 200ms"), "{text}");
+    assert!(
+        text.ends_with("the chaincode has not registered with this peer within 200ms"),
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -96,11 +99,8 @@ impl Raw {
     }
 
     async fn send(&self, kind: Type, payload: Vec<u8>) {
-        let message = ChaincodeMessage {
-            r#type: kind.into(),
-            payload: payload.into(),
-            ..Default::default()
-        };
+        let message =
+            ChaincodeMessage { r#type: kind.into(), payload: payload.into(), ..Default::default() };
         self.out.send(message).await.unwrap();
     }
 

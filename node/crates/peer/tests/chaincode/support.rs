@@ -11,7 +11,9 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::TcpListenerStream;
 use weft_contract::{Contract, RegisterOptions, ServeOptions, ServerTls, SessionLimits};
 use weft_peer::chaincode::package::{Connection, Label, Package, PackageStore};
-use weft_peer::chaincode::{Call, ChaincodeError, ChaincodeSupport, Outcome, Runtime, RuntimeConfig};
+use weft_peer::chaincode::{
+    Call, ChaincodeError, ChaincodeSupport, Outcome, Runtime, RuntimeConfig,
+};
 use weft_protos::peer::ChaincodeInput;
 
 use crate::host::MemoryHost;
@@ -95,10 +97,34 @@ pub struct Service {
 }
 
 impl Service {
-    /// Ends the contract as a crash would: connections break.
-    pub async fn crash(self) {
+    /// Stops listening; connections stay.
+    pub async fn stop_listening(self) {
         self.task.abort();
         let _ = self.task.await;
+    }
+}
+
+/// A contract that can crash, with all its connections, as it has a runtime of its own.
+pub struct Process {
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl Process {
+    pub async fn start(id: &str, address: SocketAddr, contract: impl Contract) -> Self {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(1).enable_all().build().unwrap();
+        let id = id.to_owned();
+        let service = runtime.spawn(async move { start(&id, address, None, contract).await });
+        service.await.unwrap();
+        Self { runtime: Some(runtime) }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
