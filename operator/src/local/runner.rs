@@ -23,11 +23,11 @@ use super::layout::{Layout, ORDERING};
 use super::lock::Lock;
 use super::material::{Issued, OrgMaterial};
 use super::nodes::{self, Kind, Node};
-use super::process::{ProcessId, Program};
+use super::process::{ProcessId, Program as Process};
 use super::progress::{Progress, Step};
 use super::state::State;
 use crate::manifest::Manifest;
-use crate::model::{self, Network};
+use crate::model::{self, Network, Program};
 
 /// Time for a node to serve after its start.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -177,7 +177,7 @@ impl Runner {
     pub(super) async fn ensure_process(
         &mut self,
         key: &str,
-        program: &Program,
+        program: &Process,
         folder: &Path,
     ) -> Result<bool, LocalError> {
         let marker = folder.join("started-with.json");
@@ -224,7 +224,7 @@ impl Runner {
                 process.stop(&node.name, STOP_PATIENCE).await?;
             }
         }
-        let program = Program {
+        let program = Process {
             name: node.name.clone(),
             command: vec![
                 nodes::node_program(&self.weft).display().to_string(),
@@ -339,6 +339,13 @@ fn check_local(network: &Network) -> Result<(), LocalError> {
             let instead = "put ca.pem and key.pem into ORGANIZATION/ca and ORGANIZATION/tlsca \
                            of the network's folder before the first run";
             return Err(LocalError::NeedsCluster { object: object(), field: "spec.ca", instead });
+        }
+    }
+    for chaincode in network.channels.iter().flat_map(|channel| &channel.chaincodes) {
+        if matches!(chaincode.program, Program::Image(_)) {
+            let object = format!("Chaincode {:?}", chaincode.name);
+            let instead = "name the contract's program in spec.command to run it here";
+            return Err(LocalError::NeedsCluster { object, field: "spec.image", instead });
         }
     }
     Ok(())

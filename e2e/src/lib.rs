@@ -1,0 +1,13 @@
+//! A harness for tests with real processes on loopback.
+//!
+//! [`LocalNetwork`] is what `weft up` makes, in a folder of its own; it stops its processes
+//! when it is dropped. [`load`] keeps transactions coming and remembers which of them were
+//! acknowledged, so that a test can ask for every one of them afterwards.
+//!
+//! The programs are those beside the test's own: build `weft-node`, `weft` and
+//! `asset-contract` first (`make test` does).
+
+pub mod load;
+mod network;
+
+pub use network::LocalNetwork;

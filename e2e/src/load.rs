@@ -1,0 +1,114 @@
+//! Transactions without end, and a record of those that were acknowledged.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::bail;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+use weft_client::{Call, Gateway};
+
+/// Transactions in flight at one time.
+const CLIENTS: usize = 8;
+/// Longest wait for another acknowledgement.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Clients that write a key each and go on to the next when its commit is acknowledged. A
+/// failed call is no matter: what counts is that what was acknowledged is there.
+pub struct Load {
+    shared: Arc<Shared>,
+    clients: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    stop: AtomicBool,
+    next: AtomicU64,
+    acknowledged: Mutex<Vec<String>>,
+}
+
+impl Load {
+    /// Starts clients on these gateways, which take turns when one fails.
+    pub fn start(gateways: Vec<Gateway>) -> Load {
+        let shared = Arc::new(Shared {
+            stop: AtomicBool::new(false),
+            next: AtomicU64::new(0),
+            acknowledged: Mutex::new(Vec::new()),
+        });
+        let clients = (0..CLIENTS)
+            .map(|index| tokio::spawn(client(shared.clone(), gateways.clone(), index)))
+            .collect();
+        Load { shared, clients }
+    }
+
+    /// How many were acknowledged so far.
+    pub fn count(&self) -> usize {
+        self.shared.lock().len()
+    }
+
+    /// Waits until `more` further transactions are acknowledged.
+    ///
+    /// # Errors
+    /// When that does not happen: commits do not go on.
+    pub async fn progress(&self, more: usize) -> anyhow::Result<()> {
+        let target = self.count() + more;
+        let deadline = Instant::now() + PATIENCE;
+        while self.count() < target {
+            if Instant::now() > deadline {
+                bail!("commits stopped at {} acknowledged transactions", self.count());
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
+    }
+
+    /// Ends the clients and returns the keys of all acknowledged transactions.
+    ///
+    /// # Errors
+    /// When a client broke.
+    pub async fn finish(self) -> anyhow::Result<Vec<String>> {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        for client in self.clients {
+            client.await?;
+        }
+        Ok(std::mem::take(&mut *self.shared.lock()))
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+        self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn client(shared: Arc<Shared>, gateways: Vec<Gateway>, index: usize) {
+    let mut turn = index;
+    while !shared.stop.load(Ordering::Relaxed) {
+        let key = format!("load-{}", shared.next.fetch_add(1, Ordering::Relaxed));
+        let gateway = &gateways[turn % gateways.len()];
+        let call = Call::new("asset", "Put", [key.clone(), key.clone()]);
+        let outcome = tokio::time::timeout(Duration::from_secs(15), gateway.submit(call)).await;
+        if matches!(outcome, Ok(Ok(_))) {
+            shared.lock().push(key);
+        } else {
+            turn += 1;
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// Checks that every key is there with its value, as one peer sees it.
+///
+/// # Errors
+/// The first key that is not.
+pub async fn assert_all_there(gateway: &Gateway, keys: &[String]) -> anyhow::Result<()> {
+    for key in keys {
+        let value = gateway.evaluate(Call::new("asset", "Get", [key.clone()])).await?;
+        if value != key.as_bytes() {
+            bail!("{key} was acknowledged, and {} has {value:?}", gateway.address());
+        }
+    }
+    Ok(())
+}

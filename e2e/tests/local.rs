@@ -1,0 +1,131 @@
+//! `weft up` as its users meet it: again, changed, broken.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use weft_client::Call;
+use weft_e2e::LocalNetwork;
+
+const BASIC: &str = include_str!("../../examples/basic.yaml");
+
+fn weft(args: &[&str]) -> Output {
+    let program = std::env::current_exe().unwrap();
+    let folder = program.parent().and_then(Path::parent).unwrap();
+    Command::new(folder.join("weft")).args(args).output().unwrap()
+}
+
+/// Every file that must not change: keys, certificates, genesis blocks, settings.
+fn fingerprint(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    fn walk(dir: &Path, found: &mut BTreeMap<String, Vec<u8>>) {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.is_dir() && name != "data" {
+                walk(&path, found);
+            } else if path.is_file() && !name.ends_with(".log") {
+                found.insert(path.display().to_string(), std::fs::read(&path).unwrap());
+            }
+        }
+    }
+    let mut found = BTreeMap::new();
+    walk(dir, &mut found);
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn running_again_changes_nothing_and_a_restart_loses_nothing() {
+    let network = LocalNetwork::start(BASIC).await.unwrap();
+    let gateway = network.gateway(0).unwrap();
+    gateway.submit(Call::new("asset", "Put", ["k", "v"])).await.unwrap();
+    let before = (network.settled().await.unwrap(), fingerprint(&network.dir()));
+    network.up().await.unwrap();
+    assert_eq!((network.settled().await.unwrap(), fingerprint(&network.dir())), before);
+
+    assert!(network.down().await.unwrap() >= 6);
+    network.up().await.unwrap();
+    assert_eq!(network.settled().await.unwrap(), before.0);
+    let gateway = network.gateway(1).unwrap();
+    let value = gateway.evaluate(Call::new("asset", "Get", ["k"])).await.unwrap();
+    assert_eq!(value, "v");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_manifest_adds_a_peer_an_organization_and_a_channel() {
+    let network = LocalNetwork::start(BASIC).await.unwrap();
+    let gateway = network.gateway(0).unwrap();
+    gateway.submit(Call::new("asset", "Put", ["k", "v"])).await.unwrap();
+
+    let more_peers = BASIC.replacen("mspId: Org1MSP", "mspId: Org1MSP\n  peers: {replicas: 2}", 1);
+    network.apply(&more_peers).await.unwrap();
+    let channel = network.channel().unwrap();
+    let (height, _) = network.settled().await.unwrap();
+    let second = network.peer(0, 1).unwrap();
+    assert!(second.chain_info(&channel).await.unwrap().height >= height);
+
+    let third = "---\napiVersion: weft.dev/v1alpha1\nkind: Organization\nmetadata: {name: org3}\n\
+                 spec: {networkRef: basic, mspId: Org3MSP}\n\
+                 ---\napiVersion: weft.dev/v1alpha1\nkind: Channel\nmetadata: {name: side}\n\
+                 spec: {networkRef: basic, organizations: [org2, org3]}\n";
+    let all = more_peers.replace("[org1, org2]", "[org1, org2, org3]") + third;
+    network.apply(&all).await.unwrap();
+    let newcomer = network.gateway(2).unwrap();
+    assert_eq!(newcomer.evaluate(Call::new("asset", "Get", ["k"])).await.unwrap(), "v");
+    newcomer.submit(Call::new("asset", "Put", ["k", "w"])).await.unwrap();
+    let mut channels = network.peer(2, 0).unwrap().channels().await.unwrap();
+    channels.sort();
+    assert_eq!(channels, ["side", "supply"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orderers_are_added_and_removed_one_at_a_time() {
+    let one = BASIC.replacen("replicas: 3", "replicas: 1", 1);
+    let network = LocalNetwork::start(&one).await.unwrap();
+    let put = async |value: &str| {
+        let call = Call::new("asset", "Put", ["k", value]);
+        network.gateway(0).unwrap().submit(call).await.unwrap();
+    };
+    put("one").await;
+    network.apply(BASIC).await.unwrap();
+    put("three").await;
+    // With three, the loss of any one is survived: the new ones do take part.
+    network.kill("orderer0").await.unwrap();
+    put("two of three").await;
+    network.up().await.unwrap();
+    network.settled().await.unwrap();
+}
+
+#[test]
+fn a_broken_manifest_is_told_by_object_and_field() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("network.yaml");
+    let dir = folder.path().join("net");
+    let check = |from: &str, to: &str, expected: &str| {
+        std::fs::write(&file, BASIC.replacen(from, to, 1)).unwrap();
+        let output =
+            weft(&["up", "-f", file.to_str().unwrap(), "--dir", dir.to_str().unwrap(), "--detach"]);
+        assert_eq!(output.status.code(), Some(1));
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.contains(expected), "{text}");
+        assert!(!dir.join("state.json").exists(), "nothing is made for a manifest that is refused");
+    };
+    check("replicas: 3", "replicas: 0", "LedgerNetwork \"basic\": spec.ordering.replicas");
+    check("[org1, org2]", "[org1, org9]", "Channel \"supply\": spec.organizations[1]");
+    check("mspId: Org2MSP", "mspID: Org2MSP", "mspID");
+    check("command: [asset-contract]", "image: asset:1", "spec.image needs a Kubernetes cluster");
+}
+
+#[test]
+fn commands_without_a_network_say_how_to_start_one() {
+    let folder = tempfile::tempdir().unwrap();
+    for command in [&["status"][..], &["down"], &["query", "Get", "k"]] {
+        let mut args = command.to_vec();
+        let dir = folder.path().to_str().unwrap();
+        args.splice(0..0, ["--dir", dir]);
+        let output = weft(&args);
+        assert_eq!(output.status.code(), Some(1));
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.contains("weft up -f MANIFEST"), "{text}");
+    }
+}
