@@ -1,8 +1,13 @@
 //! The peer of a ledger network. Each module is one of its services or one step of a
 //! transaction's way through it.
 
+pub mod acl;
 pub mod chaincode;
 pub mod channel;
 pub mod commit;
 pub mod deliver;
 pub mod deliver_client;
+pub mod endorser;
+pub mod lifecycle;
+pub mod peer;
+pub mod syscc;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use weft_config::Bundle;
@@ -59,6 +59,7 @@ pub struct Channels {
     channels: RwLock<BTreeMap<ChannelId, Arc<Channel>>>,
     joining: Mutex<BTreeSet<ChannelId>>,
     tasks: Mutex<JoinSet<()>>,
+    joined: Notify,
     shutdown: CancellationToken,
 }
 
@@ -178,6 +179,7 @@ impl Channels {
             channels: RwLock::default(),
             joining: Mutex::default(),
             tasks: Mutex::new(JoinSet::new()),
+            joined: Notify::new(),
             shutdown: CancellationToken::new(),
         })
     }
@@ -239,6 +241,11 @@ impl Channels {
             opened.await.unwrap_or(Err(OpenError::Broken { channel }))?;
         }
         Ok(())
+    }
+
+    /// Resolves when a channel is joined after the call.
+    pub fn joined(&self) -> impl Future<Output = ()> + '_ {
+        self.joined.notified()
     }
 
     /// Stops taking blocks, lets every channel finish what it holds, and waits for that.
@@ -307,6 +314,7 @@ impl Channels {
             progress,
         });
         self.channels.write().insert(id, Arc::clone(&channel));
+        self.joined.notify_waiters();
         let shutdown = self.shutdown.clone();
         self.tasks.lock().spawn(async move {
             client.run(shutdown).await;

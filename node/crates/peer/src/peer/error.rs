@@ -1,0 +1,33 @@
+//! Why a peer does not start.
+
+use weft_rpc::listen::ListenError;
+
+use crate::chaincode::package::StoreError;
+use crate::channel::OpenError;
+use crate::commit::PoolError;
+
+/// A step of the start failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener could not be bound.
+    #[error("failed to listen for {what}")]
+    Listen {
+        /// Whom the listener is for.
+        what: &'static str,
+        /// Why not.
+        #[source]
+        source: ListenError,
+    },
+    /// Metrics could not be made.
+    #[error("failed to make the metrics")]
+    Metrics(#[source] prometheus::Error),
+    /// The threads for validation could not be started.
+    #[error("failed to start validation")]
+    Pool(#[source] PoolError),
+    /// The directory of chaincode packages cannot be used.
+    #[error("failed to open the chaincode packages")]
+    Packages(#[source] StoreError),
+    /// A channel of an earlier run could not be opened.
+    #[error("failed to open the channels")]
+    Channel(#[source] OpenError),
+}

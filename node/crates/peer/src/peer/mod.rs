@@ -1,0 +1,146 @@
+//! A running peer: everything put together.
+//!
+//! [`Peer::start`] binds the listeners, opens the channels of earlier runs at once, and serves. What
+//! the services do is in their own modules; here is only what belongs to all of them: identity,
+//! TLS, limits, metrics, health, and an orderly end.
+//!
+//! # The end
+//!
+//! [`Peer::shutdown`] first stops what would go on for ever (Deliver and event streams), then lets
+//! open calls end for the time that the settings give, then lets every channel write the blocks it
+//! holds. A channel that cannot go on ([`crate::channel::Fault`]) resolves [`Peer::faulted`]; the
+//! process is then expected to end and be started again, as only opening the store anew can tell
+//! what is on disk.
+
+mod error;
+mod health;
+mod parts;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use futures::stream::FuturesUnordered;
+use futures::{StreamExt, future};
+use prometheus::Registry;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use weft_msp::{MspManager, SigningIdentity};
+use weft_ops::health::Health;
+use weft_rpc::tls::{ReloadingTls, WatchGuard};
+use weft_settings::PeerSettings;
+use weft_types::ChannelId;
+
+pub use error::StartError;
+
+use crate::channel::{Channels, Fault, StoreFactory};
+use parts::Parts;
+
+/// What a peer is started with.
+pub struct PeerOptions {
+    /// The settings, validated.
+    pub settings: PeerSettings,
+    /// Who the peer is.
+    pub identity: SigningIdentity,
+    /// The MSP of the peer's organization, as the peer was set up with it.
+    pub local_msp: Arc<MspManager>,
+    /// The peer's TLS certificate and roots.
+    pub tls: ReloadingTls,
+    /// Opens the store of a channel.
+    pub stores: StoreFactory,
+    /// The channels that have a store.
+    pub existing: Vec<ChannelId>,
+    /// Where metrics go.
+    pub registry: Registry,
+    /// Where health checks go.
+    pub health: Health,
+}
+
+/// A running peer.
+pub struct Peer {
+    address: SocketAddr,
+    chaincode_address: Option<SocketAddr>,
+    parts: Parts,
+    servers: Vec<JoinHandle<()>>,
+    stop: CancellationToken,
+    _tls: Option<WatchGuard>,
+}
+
+impl Peer {
+    /// Starts a peer. When this returns it serves.
+    ///
+    /// # Errors
+    /// [`StartError`] names the step that failed.
+    pub async fn start(options: PeerOptions) -> Result<Self, StartError> {
+        let stop = CancellationToken::new();
+        let watch = options.settings.tls.reload_interval;
+        let watch = (!watch.is_zero()).then(|| options.tls.watch(watch));
+        // Bound first, so that an address in use is told before stores are opened.
+        let listeners = parts::bind(&options).await?;
+        let existing = options.existing.clone();
+        let health = options.health.clone();
+        let parts = Parts::new(options, stop.clone())?;
+        parts.channels().open_existing(existing).await.map_err(StartError::Channel)?;
+        health::register(&health, parts.channels());
+        let address = listeners.address();
+        let chaincode_address = listeners.chaincode_address();
+        let servers = listeners.serve(&parts, &stop);
+        tracing::info!(%address, channels = parts.channels().list().len(), "the peer serves");
+        Ok(Self { address, chaincode_address, parts, servers, stop, _tls: watch })
+    }
+
+    /// Where clients and nodes are served.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where contracts that dial are served, if they are.
+    #[must_use]
+    pub fn chaincode_address(&self) -> Option<SocketAddr> {
+        self.chaincode_address
+    }
+
+    /// The channels.
+    #[must_use]
+    pub fn channels(&self) -> &Arc<Channels> {
+        self.parts.channels()
+    }
+
+    /// Resolves when a channel can commit nothing any more.
+    pub async fn faulted(&self) -> Arc<Fault> {
+        loop {
+            // Asked for before the list, so that no channel falls in between.
+            let joined = self.channels().joined();
+            let channels = self.channels().list();
+            let mut faults: FuturesUnordered<_> =
+                channels.iter().map(|channel| Box::pin(channel.faulted())).collect();
+            let first = async {
+                match faults.next().await {
+                    Some(fault) => fault,
+                    None => future::pending().await,
+                }
+            };
+            tokio::select! {
+                fault = first => return fault,
+                () = joined => {}
+            }
+        }
+    }
+
+    /// Ends the peer. What is received is written first.
+    pub async fn shutdown(self) {
+        tracing::info!("the peer is shutting down");
+        self.stop.cancel();
+        for server in self.servers {
+            // A server that failed has said so.
+            let _ = server.await;
+        }
+        self.parts.shutdown().await;
+    }
+}
+
+impl std::fmt::Debug for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Peer").field("address", &self.address).finish_non_exhaustive()
+    }
+}
