@@ -136,9 +136,9 @@ impl Record {
     ///
     /// # Errors
     /// Fails where the state cannot be read or written.
-    pub fn write(
+    pub fn write<S: ReadState + WriteState>(
         &self,
-        state: &mut dyn WriteState,
+        state: &mut S,
         prefix: &str,
         name: &str,
     ) -> Result<(), LayoutError> {
@@ -169,6 +169,53 @@ impl Record {
             state.delete(&key).map_err(LayoutError::Access)?;
         }
         Ok(())
+    }
+
+    /// As [`write`](Self::write), where only hashes of what is stored can be relied on: a peer need
+    /// not have the values of its organization's collection. What is read is the same.
+    ///
+    /// # Errors
+    /// Fails where the state cannot be read or written.
+    pub fn write_over_hashes<S: ReadHashes + WriteState>(
+        &self,
+        state: &mut S,
+        prefix: &str,
+        name: &str,
+    ) -> Result<(), LayoutError> {
+        let metadata = self.metadata().encode_to_vec();
+        let metadata_key = metadata_key(prefix, name);
+        let stored = state.read_hash(&metadata_key).map_err(LayoutError::Access)?;
+        for (field, value) in &self.fields {
+            let key = field_key(prefix, name, field);
+            let value = value.encode();
+            let same = match &stored {
+                None => false,
+                Some(_) => {
+                    let before = state.read_hash(&key).map_err(LayoutError::Access)?;
+                    is_hash_of(before.as_ref(), &value)
+                }
+            };
+            if !same {
+                state.write(&key, value).map_err(LayoutError::Access)?;
+            }
+        }
+        if !is_hash_of(stored.as_ref(), &metadata) {
+            state.write(&metadata_key, metadata.into()).map_err(LayoutError::Access)?;
+        }
+        Ok(())
+    }
+
+    /// Whether any structure is stored under this name.
+    ///
+    /// # Errors
+    /// Fails where the state cannot be read.
+    pub fn is_stored(
+        state: &mut dyn ReadHashes,
+        prefix: &str,
+        name: &str,
+    ) -> Result<bool, LayoutError> {
+        let hash = state.read_hash(&metadata_key(prefix, name)).map_err(LayoutError::Access)?;
+        Ok(hash.is_some())
     }
 
     /// What differs from the structure whose hashes are stored: the names of fields, or the

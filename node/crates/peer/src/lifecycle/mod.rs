@@ -23,15 +23,25 @@
 //!   so it finds the package all the same, once it is installed.
 //! - Chaincodes of the older lifecycle (`lscc`) do not exist.
 
+mod approve;
+mod args;
 pub mod collections;
+mod commit;
 pub mod definition;
 pub mod functions;
+mod install;
 pub mod layout;
+mod query;
+pub mod sources;
 pub mod state;
 
 pub use definition::{
     Definition, DefinitionError, LedgerDefinitions, Parameters, definition, definitions, sequence,
 };
+
+pub use functions::{ChannelCall, FunctionError};
+pub use install::Installed;
+pub use sources::{Endorsable, Sources, SourcesError};
 
 /// The namespace of definitions, and the name of the system chaincode that keeps them.
 pub const NAMESPACE: &str = "_lifecycle";

@@ -16,6 +16,9 @@ pub enum AccessError {
     /// A simulation failed.
     #[error("failed to simulate on the lifecycle's state: {0}")]
     Simulation(#[source] SimulationError),
+    /// A contract's simulation failed.
+    #[error("failed to read the lifecycle's state: {0}")]
+    Contract(#[source] crate::chaincode::StateError),
 }
 
 /// Keys with values that can be read.
@@ -37,7 +40,7 @@ pub trait ReadHashes {
 }
 
 /// Keys that can be written.
-pub trait WriteState: ReadState {
+pub trait WriteState {
     /// Sets a key.
     ///
     /// # Errors

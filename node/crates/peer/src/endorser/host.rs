@@ -1,0 +1,218 @@
+//! What the runtime asks the peer about while it runs a proposal's contract.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use weft_protos::peer::{ChaincodeInput, Response, SignedProposal};
+
+use super::EndorserParts;
+use super::admission::Admitted;
+use crate::acl::PEER_CHAINCODE_TO_CHAINCODE;
+use crate::chaincode::{Host, HostError, LedgerState, StateAccess, StateError, Target};
+use crate::channel::Channel;
+use crate::lifecycle::layout::{self, LayoutError, NAMESPACES, SEQUENCE};
+use crate::lifecycle::state::{AccessError, ReadState};
+use crate::lifecycle::{Endorsable, NAMESPACE, SourcesError};
+use crate::syscc;
+
+/// The key in a chaincode's namespace with the version for which it has been initialized.
+/// Fabric: core/chaincode/chaincode_support.go.
+pub(crate) const INITIALIZED: &str = "\u{0}\u{10ffff}initialized";
+
+/// A chaincode that cannot be called. The texts reach clients, who know Fabric's.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolveError {
+    /// No channel is named.
+    #[error("could not get channel config for channel ''")]
+    NoChannel,
+    /// This peer has not joined the channel.
+    #[error("could not get channel config for channel '{0}'")]
+    UnknownChannel(String),
+    /// The sequence of its definition cannot be read.
+    #[error("could not get current sequence for chaincode '{chaincode}': {source}")]
+    Sequence {
+        /// The chaincode.
+        chaincode: String,
+        /// Why not.
+        source: LayoutError,
+    },
+    /// It is not defined, or this peer cannot run it.
+    #[error("{0}")]
+    Sources(#[source] SourcesError),
+    /// Whether it is initialized cannot be told.
+    #[error("could not get 'initialized' key: {0}")]
+    Initialized(#[source] StateError),
+    /// It cannot be marked as initialized.
+    #[error("could not set 'initialized' key: {0}")]
+    Initialize(#[source] StateError),
+    /// It needs no initialization.
+    #[error("chaincode '{0}' does not require initialization but called as init")]
+    NoInit(String),
+    /// It is initialized.
+    #[error("chaincode '{0}' is already initialized but called as init")]
+    AlreadyInitialized(String),
+    /// It is not initialized.
+    #[error("chaincode '{0}' has not been initialized for this version, must call as init first")]
+    NotInitialized(String),
+}
+
+/// The peer, as a contract that runs for one proposal sees it.
+pub(super) struct ProposalHost<'a> {
+    parts: &'a EndorserParts,
+    admitted: &'a Admitted,
+}
+
+impl<'a> ProposalHost<'a> {
+    pub(super) fn new(parts: &'a EndorserParts, admitted: &'a Admitted) -> Self {
+        Self { parts, admitted }
+    }
+
+    fn channel(&self, id: &str) -> Result<Arc<Channel>, ResolveError> {
+        match &self.admitted.channel {
+            Some(channel) if channel.id().as_str() == id => Ok(Arc::clone(channel)),
+            _ => {
+                let found = self.parts.channels.get_str(id);
+                found.ok_or_else(|| ResolveError::UnknownChannel(id.to_owned()))
+            }
+        }
+    }
+
+    /// What runs a chaincode. That its definition was read is recorded in `state`, so that a
+    /// transaction is not valid when the definition changes before it is committed.
+    pub(super) fn look_up(
+        &self,
+        channel: &str,
+        chaincode: &str,
+        state: &mut dyn StateAccess,
+    ) -> Result<Arc<Endorsable>, ResolveError> {
+        let channel = self.channel(channel)?;
+        let mut lifecycle = Recorded(state);
+        let sequence = layout::read_number(&mut lifecycle, NAMESPACES, chaincode, SEQUENCE)
+            .map_err(|source| ResolveError::Sequence { chaincode: chaincode.to_owned(), source })?;
+        let newest = channel.ledger().state();
+        let found = self.parts.sources.endorsable(channel.id(), &newest, chaincode, sequence);
+        found.map_err(ResolveError::Sources)
+    }
+
+    fn target(
+        &self,
+        channel: &str,
+        chaincode: &str,
+        is_init: bool,
+        state: &mut dyn StateAccess,
+    ) -> Result<Target, ResolveError> {
+        let found = self.look_up(channel, chaincode, state)?;
+        check_init(chaincode, &found, is_init, state)?;
+        Ok(Target::Contract { package_id: found.package_id.clone(), init: is_init })
+    }
+}
+
+/// A required initialization comes first and once for each version.
+fn check_init(
+    chaincode: &str,
+    found: &Endorsable,
+    is_init: bool,
+    state: &mut dyn StateAccess,
+) -> Result<(), ResolveError> {
+    let name = || chaincode.to_owned();
+    if !found.init_required {
+        return if is_init { Err(ResolveError::NoInit(name())) } else { Ok(()) };
+    }
+    let done = state.get_state(chaincode, INITIALIZED).map_err(ResolveError::Initialized)?;
+    let done = done.is_some_and(|version| version == found.version.as_bytes());
+    match (is_init, done) {
+        (true, true) => Err(ResolveError::AlreadyInitialized(name())),
+        (false, false) => Err(ResolveError::NotInitialized(name())),
+        (false, true) => Ok(()),
+        (true, false) => {
+            let version = Bytes::copy_from_slice(found.version.as_bytes());
+            state.put_state(chaincode, INITIALIZED, version).map_err(ResolveError::Initialize)
+        }
+    }
+}
+
+/// `_lifecycle` in a contract's simulation: reads are recorded.
+struct Recorded<'a>(&'a mut dyn StateAccess);
+
+impl ReadState for Recorded<'_> {
+    fn read(&mut self, key: &str) -> Result<Option<Bytes>, AccessError> {
+        self.0.get_state(NAMESPACE, key).map_err(AccessError::Contract)
+    }
+}
+
+#[async_trait]
+impl Host for ProposalHost<'_> {
+    fn resolve(
+        &self,
+        channel: &str,
+        chaincode: &str,
+        is_init: bool,
+        state: &mut dyn StateAccess,
+    ) -> Result<Target, HostError> {
+        if syscc::is_system(chaincode) {
+            return Ok(Target::System);
+        }
+        self.target(channel, chaincode, is_init, state).map_err(|source| match source {
+            // These are told as they are, the others with the place where they happened.
+            ResolveError::NoInit(_)
+            | ResolveError::AlreadyInitialized(_)
+            | ResolveError::NotInitialized(_)
+            | ResolveError::Initialized(_)
+            | ResolveError::Initialize(_) => HostError::new(source.to_string()),
+            source => HostError::new(format!(
+                "[channel {channel}] failed to get chaincode container info for {chaincode}: {source}"
+            )),
+        })
+    }
+
+    fn check_call(
+        &self,
+        channel: &str,
+        _chaincode: &str,
+        _proposal: Option<&SignedProposal>,
+    ) -> Result<(), HostError> {
+        let channel = self.channel(channel).map_err(|e| HostError::new(e.to_string()))?;
+        let bundle = channel.bundle();
+        let refused = |reason: String| HostError::new(reason);
+        // Another channel may know other organizations. The signature has been verified.
+        let creator = self.admitted.creator.serialized();
+        let creator = bundle.msps().deserialize_identity(creator);
+        let creator = creator.map_err(|e| refused(e.to_string()))?;
+        let (acl, now) = (&self.parts.acl, self.admitted.now);
+        let allowed = acl.check_identity(&bundle, PEER_CHAINCODE_TO_CHAINCODE, &creator, now);
+        allowed.map_err(|e| refused(e.to_string()))
+    }
+
+    fn is_system(&self, chaincode: &str) -> bool {
+        syscc::is_system(chaincode)
+    }
+
+    fn open_state(&self, channel: &str, _tx_id: &str) -> Result<Box<dyn StateAccess>, HostError> {
+        let channel = self.channel(channel).map_err(|e| HostError::new(e.to_string()))?;
+        let ledger = Arc::clone(channel.ledger());
+        Ok(Box::new(LedgerState::new(ledger, self.parts.keeps_history)))
+    }
+
+    async fn invoke_system(
+        &self,
+        _channel: &str,
+        _tx_id: &str,
+        chaincode: &str,
+        _input: &ChaincodeInput,
+        _proposal: Option<&SignedProposal>,
+        _state: &mut dyn StateAccess,
+    ) -> Result<Response, HostError> {
+        Err(HostError::new(format!("system chaincode {chaincode} cannot be called by a contract")))
+    }
+
+    fn key_level_endorsement(&self, channel: &str) -> bool {
+        self.channel(channel).is_ok_and(|channel| {
+            let bundle = channel.bundle();
+            bundle.application().is_some_and(|application| {
+                let capabilities = &application.capabilities;
+                ["V1_3", "V1_4_2", "V2_0", "V2_5"].iter().any(|name| capabilities.has(name))
+            })
+        })
+    }
+}

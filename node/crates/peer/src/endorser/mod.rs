@@ -1,0 +1,281 @@
+//! The endorser: it runs a client's proposal on the state as it is now, and signs what came out.
+//!
+//! A proposal is checked ([`admission`]), its chaincode is run by [`crate::chaincode`] or
+//! [`crate::syscc`] on a simulation, and the result is signed. Nothing is changed by it: results
+//! take effect when they come back in a block (Fabric: core/endorser).
+//!
+//! # What callers see
+//!
+//! | What is wrong | Answer |
+//! | --- | --- |
+//! | the proposal cannot be read, or its id, time, creator or signature is not good | an error |
+//! | the creator may not propose, or the transaction is on the ledger | an error |
+//! | the channel or the chaincode does not exist, or the chaincode cannot be run | a response of status 500, not endorsed |
+//! | the chaincode answers with status 400 to 499 | its response alone |
+//! | the chaincode answers with status 500 and more | its response and what was simulated, not endorsed |
+//! | too many proposals at once | an error, RESOURCE_EXHAUSTED |
+//!
+//! A proposal without a channel is for the peer as a whole; its response is never endorsed.
+//!
+//! # Where this differs from Fabric
+//!
+//! - Endorsement plugins other than the default cannot be loaded: a definition that names one is
+//!   endorsed by the default.
+//! - Private data is not passed on to other peers; see [`crate::lifecycle`].
+
+mod admission;
+mod error;
+mod host;
+mod interest;
+mod service;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use prost::Message;
+use tokio::sync::Semaphore;
+use weft_ledger::SimulationResults;
+use weft_protos::peer::{
+    ChaincodeEvent, ChaincodeId, ChaincodeInterest, ProposalResponse, Response, SignedProposal,
+};
+use weft_types::proposal::{self, Simulation};
+use weft_types::{Signer, Timestamp};
+
+use crate::acl::Acl;
+use crate::chaincode::{Call, LedgerState, Runtime};
+use crate::channel::Channels;
+use crate::commit::private;
+use crate::lifecycle::Sources;
+use crate::syscc::{self, SystemCall, SystemChaincodes};
+
+use admission::Admitted;
+use host::ProposalHost;
+
+pub use error::{EndorserError, RunError};
+pub use host::ResolveError;
+pub use interest::InterestError;
+
+/// From this status on a chaincode's response is an error, and is not endorsed.
+pub const ERROR_THRESHOLD: i32 = 400;
+/// From this status on a chaincode's response is a failure. Fabric: shim.ERROR.
+pub const ERROR: i32 = 500;
+/// How far a proposal's time may be from the peer's clock by default, as in Fabric.
+pub const TIME_WINDOW: Duration = Duration::from_secs(15 * 60);
+
+/// What an endorser is put together from.
+#[derive(Clone)]
+pub struct EndorserParts {
+    /// The channels of the peer.
+    pub channels: Arc<Channels>,
+    /// Who may propose.
+    pub acl: Acl,
+    /// Runs contracts.
+    pub runtime: Runtime,
+    /// Runs system chaincodes.
+    pub system: SystemChaincodes,
+    /// Which package runs a chaincode.
+    pub sources: Arc<Sources>,
+    /// The peer's identity.
+    pub signer: Arc<dyn Signer>,
+    /// Whether contracts may ask for the history of keys.
+    pub keeps_history: bool,
+    /// Proposals at work at one time; more are refused.
+    pub max_concurrent: usize,
+    /// How far a proposal's time may be from the peer's clock.
+    pub time_window: Duration,
+}
+
+/// The endorser. Clones share everything.
+#[derive(Clone)]
+pub struct Endorser {
+    parts: Arc<EndorserParts>,
+    places: Arc<Semaphore>,
+}
+
+/// What running a chaincode came to.
+struct Run {
+    response: Response,
+    event: Option<ChaincodeEvent>,
+    results: SimulationResults,
+    interest: Option<ChaincodeInterest>,
+    version: String,
+}
+
+impl Endorser {
+    /// An endorser of these parts.
+    #[must_use]
+    pub fn new(parts: EndorserParts) -> Self {
+        let places = Arc::new(Semaphore::new(parts.max_concurrent.min(Semaphore::MAX_PERMITS)));
+        Self { parts: Arc::new(parts), places }
+    }
+
+    /// Answers a proposal as of now. Dropping the future gives it up.
+    ///
+    /// # Errors
+    /// [`EndorserError`] for a proposal that is not acceptable. What goes wrong later is told in
+    /// the response.
+    pub async fn process(&self, signed: SignedProposal) -> Result<ProposalResponse, EndorserError> {
+        self.process_at(signed, Timestamp::from_system_time(SystemTime::now())).await
+    }
+
+    /// As [`process`](Self::process), at a given time.
+    ///
+    /// # Errors
+    /// See [`process`](Self::process).
+    pub async fn process_at(
+        &self,
+        signed: SignedProposal,
+        now: Timestamp,
+    ) -> Result<ProposalResponse, EndorserError> {
+        let Ok(_place) = self.places.try_acquire() else {
+            return Err(EndorserError::Busy { limit: self.parts.max_concurrent });
+        };
+        let admitted = match admission::admit(&self.parts, signed, now) {
+            Ok(admitted) => admitted,
+            Err(EndorserError::UnknownChannel { channel }) => {
+                return Ok(failure(format!("channel '{channel}' not found")));
+            }
+            Err(refused) => {
+                tracing::warn!(reason = %refused, "refused a proposal");
+                return Err(refused);
+            }
+        };
+        match self.endorse(&admitted).await {
+            Ok(response) => Ok(response),
+            Err(failed) => {
+                tracing::warn!(
+                    channel = admitted.channel_id(),
+                    chaincode = admitted.proposal.chaincode,
+                    tx_id = %admitted.proposal.tx_id,
+                    reason = %failed,
+                    "failed to endorse a proposal"
+                );
+                Ok(failure(failed.to_string()))
+            }
+        }
+    }
+
+    async fn endorse(&self, admitted: &Admitted) -> Result<ProposalResponse, RunError> {
+        let run = self.run(admitted).await?;
+        if admitted.channel.is_none() {
+            return Ok(ProposalResponse { response: Some(run.response), ..Default::default() });
+        }
+        let status = run.response.status;
+        if (ERROR_THRESHOLD..ERROR).contains(&status) {
+            return Ok(ProposalResponse { response: Some(run.response), ..Default::default() });
+        }
+        let endorsed = status < ERROR_THRESHOLD;
+        if let (true, Some(channel), Some(values)) =
+            (endorsed, &admitted.channel, &run.results.private)
+        {
+            let tx_id = admitted.proposal.tx_id.to_string();
+            private::keep(channel.ledger(), &tx_id, values).map_err(RunError::Keep)?;
+        }
+        // Errors have no event.
+        let event = run.event.filter(|_| endorsed);
+        let simulation = Simulation {
+            results: run.results.public_bytes,
+            events: event.map(|event| event.encode_to_vec().into()).unwrap_or_default(),
+            response: run.response,
+            chaincode_id: ChaincodeId {
+                name: admitted.proposal.chaincode.clone(),
+                version: run.version,
+                ..ChaincodeId::default()
+            },
+        };
+        let mut response = match endorsed {
+            true => {
+                let signer = self.parts.signer.as_ref();
+                proposal::endorse(&admitted.proposal, simulation, signer)
+                    .map_err(RunError::Sign)?
+            }
+            false => ProposalResponse {
+                response: Some(simulation.response.clone()),
+                payload: proposal::response_payload(&admitted.proposal.proposal_hash, simulation),
+                ..ProposalResponse::default()
+            },
+        };
+        response.interest = run.interest;
+        Ok(response)
+    }
+
+    async fn run(&self, admitted: &Admitted) -> Result<Run, RunError> {
+        if syscc::is_system(&admitted.proposal.chaincode) {
+            return self.run_system(admitted).await;
+        }
+        self.run_contract(admitted).await
+    }
+
+    async fn run_system(&self, admitted: &Admitted) -> Result<Run, RunError> {
+        let chaincode = admitted.proposal.chaincode.as_str();
+        let mut state = match &admitted.channel {
+            Some(_) if syscc::simulates(chaincode) => self.state(admitted),
+            _ => None,
+        };
+        let call = SystemCall {
+            chaincode,
+            args: &admitted.proposal.input.args,
+            channel: admitted.channel.as_ref(),
+            creator: &admitted.creator,
+            now: admitted.now,
+        };
+        let response = self.parts.system.invoke(call, state.as_mut()).await;
+        let results = match state {
+            // What an error read or wrote is nobody's concern.
+            Some(state) if response.status < ERROR_THRESHOLD => state.finish(),
+            _ => SimulationResults::default(),
+        };
+        let interest = Some(ChaincodeInterest::default());
+        let version = syscc::VERSION.to_owned();
+        Ok(Run { response, event: None, results, interest, version })
+    }
+
+    async fn run_contract(&self, admitted: &Admitted) -> Result<Run, RunError> {
+        let chaincode = admitted.proposal.chaincode.clone();
+        let undefined = |source| RunError::Undefined {
+            chaincode: chaincode.clone(),
+            channel: admitted.channel_id().to_owned(),
+            source,
+        };
+        let mut state =
+            self.state(admitted).ok_or_else(|| undefined(host::ResolveError::NoChannel))?;
+        let host = ProposalHost::new(&self.parts, admitted);
+        let endorsable =
+            host.look_up(admitted.channel_id(), &chaincode, &mut state).map_err(undefined)?;
+        let call = Call {
+            channel_id: admitted.channel_id().to_owned(),
+            tx_id: admitted.proposal.tx_id.to_string(),
+            chaincode: chaincode.clone(),
+            input: admitted.proposal.input.clone(),
+            proposal: Some(admitted.signed.clone()),
+            ..Call::default()
+        };
+        let outcome = self.parts.runtime.invoke(call, &mut state, &host).await;
+        let outcome = outcome.map_err(RunError::Simulation)?;
+        let snapshot = state.simulator().state().clone();
+        let results = state.finish();
+        let interest = interest::of(&chaincode, &results, &snapshot).map_err(RunError::Interest)?;
+        let version = endorsable.version.clone();
+        let (response, event) = (outcome.response, outcome.event);
+        Ok(Run { response, event, results, interest: Some(interest), version })
+    }
+
+    fn state(&self, admitted: &Admitted) -> Option<LedgerState> {
+        let channel = admitted.channel.as_ref()?;
+        Some(LedgerState::new(Arc::clone(channel.ledger()), self.parts.keeps_history))
+    }
+}
+
+impl std::fmt::Debug for Endorser {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let free = self.places.available_permits();
+        f.debug_struct("Endorser").field("free_places", &free).finish_non_exhaustive()
+    }
+}
+
+/// A response that tells why there is no endorsement.
+fn failure(message: String) -> ProposalResponse {
+    let response = Response { status: ERROR, message, payload: Bytes::new() };
+    ProposalResponse { response: Some(response), ..ProposalResponse::default() }
+}

@@ -1,0 +1,128 @@
+//! System chaincodes: functions of the peer itself, called with proposals like contracts.
+//!
+//! - `cscc` joins channels and tells their configuration ([`mod@cscc`]);
+//! - `qscc` reads blocks and transactions ([`mod@qscc`]);
+//! - `_lifecycle` installs and defines chaincodes ([`lifecycle`](mod@lifecycle); what its functions
+//!   do is in [`crate::lifecycle`]).
+//!
+//! Here arguments are read, access is checked (resource `<chaincode>/<function>`) and results are
+//! encoded. Contracts cannot call system chaincodes: Fabric refuses that for `cscc` and `qscc`, and
+//! a contract has no use for `_lifecycle` (Fabric: core/scc).
+
+mod cscc;
+mod lifecycle;
+mod qscc;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use weft_msp::Identity;
+use weft_protos::peer::Response;
+use weft_types::Timestamp;
+
+use crate::acl::{Acl, AclError};
+use crate::chaincode::LedgerState;
+use crate::channel::{Channel, Channels};
+use crate::lifecycle::{Installed, NAMESPACE, Sources};
+
+/// The chaincode of channels.
+pub const CSCC: &str = "cscc";
+/// The chaincode of ledger queries.
+pub const QSCC: &str = "qscc";
+/// The version that system chaincodes have in endorsements. Fabric: core/scc/scc.go.
+pub const VERSION: &str = "syscc";
+
+/// Whether the peer runs `chaincode` itself.
+#[must_use]
+pub fn is_system(chaincode: &str) -> bool {
+    matches!(chaincode, CSCC | QSCC | NAMESPACE)
+}
+
+/// Whether `chaincode` reads and writes through a simulation. The queries of `cscc` and `qscc` do
+/// not, so their endorsements carry an empty read-write set.
+#[must_use]
+pub fn simulates(chaincode: &str) -> bool {
+    !matches!(chaincode, CSCC | QSCC)
+}
+
+/// The system chaincodes of a peer.
+#[derive(Clone)]
+pub struct SystemChaincodes {
+    channels: Arc<Channels>,
+    acl: Acl,
+    installed: Installed,
+}
+
+/// One call of a system chaincode.
+pub struct SystemCall<'a> {
+    /// The chaincode.
+    pub chaincode: &'a str,
+    /// Function name and arguments.
+    pub args: &'a [Bytes],
+    /// The channel that the proposal names, if it names one.
+    pub channel: Option<&'a Arc<Channel>>,
+    /// Who calls; the signature over the proposal is verified.
+    pub creator: &'a Arc<Identity>,
+    /// When.
+    pub now: Timestamp,
+}
+
+impl SystemCall<'_> {
+    fn function(&self) -> std::borrow::Cow<'_, str> {
+        self.args.first().map(|name| String::from_utf8_lossy(name)).unwrap_or_default()
+    }
+
+    fn text(&self, index: usize) -> Option<std::borrow::Cow<'_, str>> {
+        self.args.get(index).map(|arg| String::from_utf8_lossy(arg))
+    }
+}
+
+impl SystemChaincodes {
+    /// The system chaincodes of a peer with these channels and packages. Packages may have
+    /// `max_package_bytes`.
+    #[must_use]
+    pub fn new(
+        channels: Arc<Channels>,
+        acl: Acl,
+        sources: Arc<Sources>,
+        max_package_bytes: usize,
+    ) -> Self {
+        let installed = Installed::new(sources, Arc::clone(&channels), max_package_bytes);
+        Self { channels, acl, installed }
+    }
+
+    /// Runs a call. Failures are responses of status 500, as contracts' are.
+    pub async fn invoke(&self, call: SystemCall<'_>, state: Option<&mut LedgerState>) -> Response {
+        match call.chaincode {
+            CSCC => self.cscc(&call).await,
+            QSCC => self.qscc(&call),
+            NAMESPACE => self.lifecycle(&call, state).await,
+            other => error(format!("there is no system chaincode {other}")),
+        }
+    }
+
+    /// Access to a resource of the channel, or of the peer when that is what the resource asks for.
+    fn check(
+        &self,
+        call: &SystemCall<'_>,
+        channel: Option<&Arc<Channel>>,
+    ) -> Result<(), AclError> {
+        let resource = format!("{}/{}", call.chaincode, call.function());
+        match channel {
+            Some(channel) => {
+                self.acl.check_identity(&channel.bundle(), &resource, call.creator, call.now)
+            }
+            None => self.acl.check_local_identity(&resource, call.creator, call.now),
+        }
+    }
+}
+
+/// A result.
+fn success(payload: impl Into<Bytes>) -> Response {
+    Response { status: 200, message: String::new(), payload: payload.into() }
+}
+
+/// A failure.
+fn error(message: impl Into<String>) -> Response {
+    Response { status: 500, message: message.into(), payload: Bytes::new() }
+}
