@@ -1,0 +1,230 @@
+//! `orderer.AtomicBroadcast`: taking envelopes (Fabric: `orderer/common/broadcast`), and the
+//! Deliver call of the same service.
+//!
+//! Envelopes of a stream are checked in their order by the stream's own task, so streams are
+//! checked in parallel; answers come in the same order. SUCCESS means that the leader has the
+//! envelope in its queue. Any other answer ends the stream.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::Stream;
+use futures::future::BoxFuture;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status as RpcStatus, Streaming};
+use tracing::debug;
+use weft_protos::common::{Envelope, HeaderType, Status};
+use weft_protos::orderer::atomic_broadcast_server::AtomicBroadcast;
+use weft_protos::orderer::{BroadcastResponse, DeliverResponse};
+use weft_rpc::deliver::{DeliverService, DeliverStream, OrdererReply};
+use weft_types::ParsedEnvelope;
+
+use crate::metrics::Metrics;
+use crate::msgprocessor::{self, Rejection};
+use crate::registrar::Registrar;
+
+/// A value that is there, or will be.
+pub enum Pending<T> {
+    /// It is there.
+    Ready(T),
+    /// It will be.
+    Later(BoxFuture<'static, T>),
+}
+
+impl<T: Send + 'static> Pending<T> {
+    /// The value after `change`.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U + Send + 'static) -> Pending<U> {
+        match self {
+            Self::Ready(value) => Pending::Ready(change(value)),
+            Self::Later(value) => Pending::Later(Box::pin(async move { change(value.await) })),
+        }
+    }
+
+    /// The value.
+    pub async fn get(self) -> T {
+        match self {
+            Self::Ready(value) => value,
+            Self::Later(value) => value.await,
+        }
+    }
+}
+
+/// Values in the order in which they were queued; ends behind an error and behind a value that is
+/// the last.
+pub(crate) fn in_order<T: Send + 'static>(
+    queue: mpsc::Receiver<Result<Pending<T>, RpcStatus>>,
+    is_last: impl Fn(&T) -> bool + Send + 'static,
+) -> impl Stream<Item = Result<T, RpcStatus>> + Send {
+    futures::stream::unfold(Some((queue, is_last)), |state| async move {
+        let (mut queue, is_last) = state?;
+        match queue.recv().await? {
+            Err(status) => Some((Err(status), None)),
+            Ok(pending) => {
+                let value = pending.get().await;
+                let next = if is_last(&value) { None } else { Some((queue, is_last)) };
+                Some((Ok(value), next))
+            }
+        }
+    })
+}
+
+/// An outcome with the words that go with it.
+pub type Outcome = (Status, String);
+
+/// Serves `orderer.AtomicBroadcast`.
+#[derive(Clone)]
+pub struct BroadcastService {
+    /// The channels.
+    pub registrar: Arc<Registrar>,
+    /// Answers Deliver calls.
+    pub deliver: DeliverService<Registrar>,
+    /// Ends Broadcast calls.
+    pub shutdown: CancellationToken,
+    /// Envelopes of one stream that are worked on at one time.
+    pub in_flight: usize,
+    /// Broadcast calls open at one time.
+    pub slots: Arc<Semaphore>,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
+#[tonic::async_trait]
+impl AtomicBroadcast for BroadcastService {
+    type BroadcastStream = Pin<Box<dyn Stream<Item = Result<BroadcastResponse, RpcStatus>> + Send>>;
+    type DeliverStream = DeliverStream<DeliverResponse>;
+
+    async fn broadcast(
+        &self,
+        request: Request<Streaming<Envelope>>,
+    ) -> Result<Response<Self::BroadcastStream>, RpcStatus> {
+        let slot = self.slots.clone().try_acquire_owned().map_err(|_| {
+            RpcStatus::resource_exhausted("too many Broadcast streams are open already")
+        })?;
+        let (sender, answers) = mpsc::channel(self.in_flight.max(1));
+        let (service, requests) = (self.clone(), request.into_inner());
+        tokio::spawn(async move {
+            let _slot = slot;
+            tokio::select! {
+                () = service.read(requests, &sender) => {}
+                () = service.shutdown.cancelled() => {
+                    let stopping = RpcStatus::unavailable("the orderer is stopping");
+                    let _ = sender.try_send(Err(stopping));
+                }
+            }
+        });
+        let answers =
+            in_order(answers, |answer: &BroadcastResponse| answer.status != Status::Success as i32);
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn deliver(
+        &self,
+        request: Request<Streaming<Envelope>>,
+    ) -> Result<Response<Self::DeliverStream>, RpcStatus> {
+        self.deliver.handle(request, OrdererReply)
+    }
+}
+
+impl BroadcastService {
+    async fn read(
+        &self,
+        mut requests: Streaming<Envelope>,
+        answers: &mpsc::Sender<Result<Pending<BroadcastResponse>, RpcStatus>>,
+    ) {
+        loop {
+            let request = tokio::select! {
+                request = requests.message() => request,
+                () = answers.closed() => return,
+            };
+            let envelope = match request {
+                Ok(Some(envelope)) => envelope,
+                Ok(None) => return,
+                Err(error) => {
+                    debug!(%error, "a Broadcast stream broke");
+                    return;
+                }
+            };
+            let answer = self.process(envelope);
+            if answers.send(Ok(answer)).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Checks an envelope and hands it on.
+    fn process(&self, envelope: Envelope) -> Pending<BroadcastResponse> {
+        let started = Instant::now();
+        let mut record = Record::new(self.metrics.clone());
+        let outcome = self.submit(envelope, started, &mut record);
+        outcome.map(move |(status, info)| {
+            record.finish(status);
+            BroadcastResponse { status: status.into(), info }
+        })
+    }
+
+    fn submit(
+        &self,
+        envelope: Envelope,
+        started: Instant,
+        record: &mut Record,
+    ) -> Pending<Outcome> {
+        let checked = self.check(envelope, record);
+        record.validated = started.elapsed();
+        record.submitted = Instant::now();
+        match checked {
+            Ok(submit) => submit(),
+            Err(rejection) => {
+                debug!(channel = record.channel, %rejection, "rejected an envelope");
+                Pending::Ready((rejection.status(), rejection.to_string()))
+            }
+        }
+    }
+
+    /// Returns what hands the envelope on, once it has passed.
+    fn check(
+        &self,
+        envelope: Envelope,
+        record: &mut Record,
+    ) -> Result<impl FnOnce() -> Pending<Outcome> + use<>, Rejection> {
+        let parsed = ParsedEnvelope::from_envelope(envelope).map_err(Rejection::Malformed)?;
+        let header = parsed.header();
+        let channel = self.registrar.find(header.channel_id()).ok_or_else(|| {
+            Rejection::UnknownChannel { channel: header.channel_id().chars().take(249).collect() }
+        })?;
+        record.channel = channel.id().as_str().to_owned();
+        record.kind = header.header_type().map_or("UNKNOWN", |kind| HeaderType::as_str_name(&kind));
+        let class = msgprocessor::classify(&parsed)?;
+        let checked = channel.check(parsed, class)?;
+        Ok(move || channel.submit(checked))
+    }
+}
+
+/// What is recorded of an envelope.
+struct Record {
+    metrics: Metrics,
+    channel: String,
+    kind: &'static str,
+    validated: Duration,
+    submitted: Instant,
+}
+
+impl Record {
+    fn new(metrics: Metrics) -> Self {
+        let (channel, kind) = ("unknown".to_owned(), "unknown");
+        let (validated, submitted) = (Duration::ZERO, Instant::now());
+        Self { metrics, channel, kind, validated, submitted }
+    }
+
+    fn finish(&self, status: Status) {
+        let labels = [self.channel.as_str(), self.kind, status.as_str_name()];
+        self.metrics.broadcast.with_label_values(&labels).inc();
+        let validate = self.metrics.validate.with_label_values(&labels);
+        validate.observe(self.validated.as_secs_f64());
+        if status == Status::Success {
+            let enqueue = self.metrics.enqueue.with_label_values(&labels);
+            enqueue.observe(self.submitted.elapsed().as_secs_f64());
+        }
+    }
+}

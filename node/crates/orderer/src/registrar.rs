@@ -1,0 +1,288 @@
+//! The channels of an orderer: joining, opening at start, removing
+//! (Fabric: `orderer/common/multichannel/registrar.go`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use tracing::{info, warn};
+use weft_config::block::{self as config_block, BlockError};
+use weft_ledger::kv::{Durability, KvError};
+use weft_protos::common::Block;
+use weft_types::block::{self, BlockError as StructureError};
+use weft_types::{BlockNumber, ChannelId};
+
+use crate::chain::{ChainError, Channel, Context, Relation};
+use crate::membership::{self, ConsentersError};
+use crate::store::{ChainStore, StoreError, Stores};
+
+/// Why a channel is not joined.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// The block is not sound.
+    #[error("invalid join block: {0}")]
+    Structure(#[source] StructureError),
+    /// The block holds no usable configuration.
+    #[error("invalid join block: {0}")]
+    Config(#[source] BlockError),
+    /// The configuration is not that of an application channel.
+    #[error("invalid join block: invalid config: must contain {group} group")]
+    Group {
+        /// The group that is missing.
+        group: &'static str,
+    },
+    /// This version does not run the consensus protocol.
+    #[error("cannot join: {0}")]
+    Consensus(#[source] ConsentersError),
+    /// This orderer has the channel.
+    #[error("cannot join: channel already exists")]
+    Exists,
+    /// The store cannot be opened.
+    #[error("cannot join: {0}")]
+    Kv(#[source] KvError),
+    /// The store failed.
+    #[error("cannot join: {0}")]
+    Store(#[source] StoreError),
+    /// The channel does not start.
+    #[error("cannot join: {0}")]
+    Start(#[source] ChainError),
+}
+
+/// Why a channel is not removed.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoveError {
+    /// This orderer does not have the channel.
+    #[error("cannot remove: channel does not exist")]
+    Unknown,
+    /// Its store cannot be deleted.
+    #[error("cannot remove: {0}")]
+    Kv(#[source] KvError),
+}
+
+/// Why the channels cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The stores cannot be listed.
+    #[error("failed to list the channels: {0}")]
+    List(#[source] KvError),
+    /// A channel's store cannot be opened.
+    #[error("failed to open the store of channel {channel}: {source}")]
+    Kv {
+        /// The channel.
+        channel: ChannelId,
+        /// Why not.
+        #[source]
+        source: KvError,
+    },
+    /// A channel's store cannot be read.
+    #[error("failed to open channel {channel}: {source}")]
+    Store {
+        /// The channel.
+        channel: ChannelId,
+        /// Why not.
+        #[source]
+        source: StoreError,
+    },
+    /// A channel cannot be started.
+    #[error("failed to start channel {channel}: {source}")]
+    Start {
+        /// The channel.
+        channel: ChannelId,
+        /// Why not.
+        #[source]
+        source: ChainError,
+    },
+}
+
+/// A channel as the participation API shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelInfo {
+    /// Its name.
+    pub name: String,
+    /// What this orderer is to it.
+    pub relation: &'static str,
+    /// How far this orderer is: `active`, `onboarding` or `failed`.
+    pub status: &'static str,
+    /// Number of blocks.
+    pub height: BlockNumber,
+}
+
+/// The channels of an orderer.
+pub struct Registrar {
+    context: Arc<Context>,
+    stores: Arc<dyn Stores>,
+    channels: RwLock<BTreeMap<ChannelId, Arc<Channel>>>,
+    /// Held while a channel is joined or removed.
+    changing: tokio::sync::Mutex<()>,
+}
+
+impl Registrar {
+    /// A registrar without channels.
+    #[must_use]
+    pub fn new(context: Arc<Context>, stores: Arc<dyn Stores>) -> Self {
+        let (channels, changing) = (RwLock::default(), tokio::sync::Mutex::default());
+        Self { context, stores, channels, changing }
+    }
+
+    /// Opens all channels that have a store. One that was never joined completely is deleted:
+    /// whoever joined it got no answer.
+    ///
+    /// # Errors
+    /// [`OpenError`] names the channel.
+    pub async fn open_all(&self) -> Result<(), OpenError> {
+        let _changing = self.changing.lock().await;
+        for channel in self.stores.list().map_err(OpenError::List)? {
+            self.open(channel)?;
+        }
+        Ok(())
+    }
+
+    fn open(&self, id: ChannelId) -> Result<(), OpenError> {
+        let kv = self.stores.open(&id);
+        let kv = kv.map_err(|source| OpenError::Kv { channel: id.clone(), source })?;
+        let failed = |source| OpenError::Store { channel: id.clone(), source };
+        let store = ChainStore::open(kv).map_err(failed)?;
+        if store.height() == 0 && store.join_block().map_err(failed)?.is_none() {
+            warn!(channel = %id, "deletes a channel that was not joined completely");
+            drop(store);
+            let removed = self.stores.remove(&id);
+            return removed.map_err(|source| OpenError::Kv { channel: id, source });
+        }
+        let channel = Channel::start(id.clone(), store, self.context.clone())
+            .map_err(|source| OpenError::Start { channel: id.clone(), source })?;
+        info!(channel = %id, height = channel.store().height(), "opened a channel");
+        self.channels.write().insert(id, channel);
+        Ok(())
+    }
+
+    /// The channel of this name.
+    pub fn find(&self, name: &str) -> Option<Arc<Channel>> {
+        self.channels.read().get(name).cloned()
+    }
+
+    /// All channels, by name.
+    pub fn channels(&self) -> Vec<Arc<Channel>> {
+        self.channels.read().values().cloned().collect()
+    }
+
+    /// Joins the channel whose genesis block, or a later config block, this is.
+    ///
+    /// With a genesis block that names this orderer as consenter it takes part at once. In any
+    /// other case it replicates blocks first.
+    ///
+    /// # Errors
+    /// [`JoinError`].
+    pub async fn join(&self, join_block: Block) -> Result<ChannelInfo, JoinError> {
+        block::check(&join_block).map_err(JoinError::Structure)?;
+        let bundle = config_block::bundle_from_block(&join_block).map_err(JoinError::Config)?;
+        let missing = |group| JoinError::Group { group };
+        bundle.orderer().ok_or(missing("orderer"))?;
+        bundle.application().ok_or(missing("application"))?;
+        membership::keys(&bundle).map_err(JoinError::Consensus)?;
+        let id = bundle.channel_id().clone();
+        let _changing = self.changing.lock().await;
+        if self.channels.read().contains_key(&id) {
+            return Err(JoinError::Exists);
+        }
+        let store = ChainStore::open(self.stores.open(&id).map_err(JoinError::Kv)?);
+        let started = store.map_err(JoinError::Store).and_then(|store| {
+            keep(&store, join_block)?;
+            Channel::start(id.clone(), store, self.context.clone()).map_err(JoinError::Start)
+        });
+        let channel = match started {
+            Ok(channel) => channel,
+            Err(error) => {
+                if let Err(error) = self.stores.remove(&id) {
+                    warn!(channel = %id, %error, "failed to clean up after a failed join");
+                }
+                return Err(error);
+            }
+        };
+        info!(channel = %id, "joined a channel");
+        let info = info_of(&channel, Some(self.relation(&bundle)));
+        self.channels.write().insert(id, channel);
+        Ok(info)
+    }
+
+    fn relation(&self, bundle: &weft_config::Bundle) -> Relation {
+        let key = self.context.tls_key();
+        match (membership::is_solo(bundle), membership::is_consenter(bundle, &key)) {
+            (true, _) => Relation::Other,
+            (false, true) => Relation::Consenter,
+            (false, false) => Relation::Follower,
+        }
+    }
+
+    /// Leaves a channel and deletes its store.
+    ///
+    /// # Errors
+    /// [`RemoveError`].
+    pub async fn remove(&self, name: &str) -> Result<(), RemoveError> {
+        let _changing = self.changing.lock().await;
+        let channel = self.channels.write().remove(name).ok_or(RemoveError::Unknown)?;
+        channel.stop().await;
+        channel.retract();
+        let id = channel.id().clone();
+        drop(channel);
+        self.stores.remove(&id).map_err(RemoveError::Kv)?;
+        info!(channel = %id, "removed a channel");
+        Ok(())
+    }
+
+    /// A channel as the participation API shows it.
+    pub fn info(&self, name: &str) -> Option<ChannelInfo> {
+        self.find(name).map(|channel| info_of(&channel, None))
+    }
+
+    /// Stops all channels.
+    pub async fn stop(&self) {
+        let channels = self.channels();
+        let stops = channels.iter().map(|channel| channel.stop());
+        futures::future::join_all(stops).await;
+    }
+
+    /// Why the node is not healthy, if it is not: a channel has failed.
+    ///
+    /// # Errors
+    /// The channel and its failure.
+    pub fn check(&self) -> Result<(), String> {
+        for channel in self.channels() {
+            if let Some(failure) = channel.status().failure {
+                return Err(format!("channel {}: {failure}", channel.id()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes what a channel is joined with, so that a crash leaves a channel that can be opened, or
+/// one that was never joined.
+fn keep(store: &ChainStore, join_block: Block) -> Result<(), JoinError> {
+    let number = join_block.header.as_ref().map_or(0, |header| header.number);
+    if number > 0 {
+        return store.set_join_block(&join_block).map_err(JoinError::Store);
+    }
+    // Left over from a join whose answer was lost.
+    if store.height() > 0 {
+        return Ok(());
+    }
+    store.append(join_block, Durability::Synced).map(|_| ()).map_err(JoinError::Store)
+}
+
+fn info_of(channel: &Channel, expected: Option<Relation>) -> ChannelInfo {
+    let status = channel.status();
+    let relation = match (status.onboarding, expected) {
+        (false, Some(expected)) => expected,
+        _ => status.relation,
+    };
+    ChannelInfo {
+        name: channel.id().as_str().to_owned(),
+        relation: relation.as_str(),
+        status: match (&status.failure, status.onboarding) {
+            (Some(_), _) => "failed",
+            (None, true) => "onboarding",
+            (None, false) => "active",
+        },
+        height: channel.store().height(),
+    }
+}
