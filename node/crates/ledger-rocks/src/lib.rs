@@ -6,7 +6,9 @@
 //! it. A record that is there in full but not intact is damage, not a crash: the store refuses
 //! to open, because dropping it would drop acknowledged blocks with it. This is RocksDB's
 //! recovery mode "tolerate corrupted tail records"; "point in time" would silently go back to
-//! the last intact record. A log file that is gone is noticed too, by its entry in the manifest.
+//! the last intact record. A log that is gone is noticed too: a closed one by its entry in the
+//! manifest, and it is noticed when there is none at all. Not noticed is that somebody removed
+//! just the newest of several logs.
 //!
 //! **After a failed write** the store is stopped: what is on disk is unknown then, so nothing
 //! more is acknowledged until it is opened again.

@@ -35,8 +35,10 @@ impl RocksKv {
     ) -> Result<Arc<Self>, KvError> {
         let path = path.as_ref();
         let database = options.database();
+        let stored = stored_columns(&database, path);
+        check_log(path, &stored)?;
         let mut families = options.columns(columns);
-        for name in stored_columns(&database, path) {
+        for name in stored {
             if !columns.iter().any(|column| column.name() == name) {
                 families.push(rocksdb::ColumnFamilyDescriptor::new(name, Options::default()));
             }
@@ -58,6 +60,22 @@ impl RocksKv {
 /// then decides.
 fn stored_columns(options: &Options, path: &Path) -> Vec<String> {
     DB::list_cf(options, path).unwrap_or_default()
+}
+
+/// A database always has a log, be it empty. RocksDB would make a new one in silence, and with it
+/// forget what was only in the old one. Without columns the database was never finished making.
+fn check_log(path: &Path, stored: &[String]) -> Result<(), KvError> {
+    if stored.iter().all(|name| name == rocksdb::DEFAULT_COLUMN_FAMILY_NAME) {
+        return Ok(());
+    }
+    let store = || path.display().to_string();
+    let failed = |error| KvError::Open { store: store(), source: Arc::new(error) };
+    for entry in std::fs::read_dir(path).map_err(failed)? {
+        if entry.map_err(failed)?.path().extension().is_some_and(|end| end == "log") {
+            return Ok(());
+        }
+    }
+    Err(KvError::Corrupt { what: format!("{} has no write-ahead log", store()) })
 }
 
 impl Kv for RocksKv {
