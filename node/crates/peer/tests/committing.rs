@@ -6,20 +6,25 @@
 mod support;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
-use support::orderer::{Fault, FakeOrderer, bind};
+use support::orderer::{FakeOrderer, Fault, bind};
 use support::{CHAINCODE, CHANNEL, Draft, FixedDefinitions};
 use weft_config::{Endpoint, edit};
-use weft_ledger::kv::Kv;
+use weft_ledger::kv::column::TRANSIENT;
 use weft_ledger::kv::memory::MemoryKv;
+use weft_ledger::kv::{Batch, Column, Direction, Durability, KeyRange, Kv, KvError, KvRead};
 use weft_ledger::simulator::QueryLimits;
-use weft_peer::channel::{Channel, ChannelDeps, Channels, CommitStatus, JoinError};
+use weft_peer::channel::{Channel, ChannelDeps, Channels, CommitStatus, JoinError, StatusError};
+use weft_peer::commit::private::keep;
 use weft_peer::commit::{CommitMetrics, Pool};
 use weft_peer::deliver_client::DeliverClientConfig;
 use weft_protos::common::{Block, BlockMetadataIndex, Envelope};
+use weft_protos::kvrwset::{KvWrite, KvrwSet};
+use weft_protos::rwset::{CollectionPvtReadWriteSet, NsPvtReadWriteSet, TxPvtReadWriteSet};
 use weft_rpc::connect::{ConnectOptions, Connector};
 use weft_rpc::tls::{ReloadingTls, RootSet, TlsIdentity};
 use weft_testkit::{Network, tx};
@@ -48,7 +53,8 @@ impl World {
             bound.push(server);
         }
         let genesis = network.genesis(CHANNEL);
-        let orderers = bound.into_iter().map(|server| server.serve(vec![genesis.clone()])).collect();
+        let orderers =
+            bound.into_iter().map(|server| server.serve(vec![genesis.clone()])).collect();
         let bundle = network.bundle(CHANNEL);
         let store: Arc<dyn Kv> = Arc::new(MemoryKv::new());
         Self { network, orderers, chain: vec![genesis], last_config: 0, bundle, store }
@@ -58,7 +64,8 @@ impl World {
         let store = Arc::clone(&self.store);
         let org = self.network.org(1);
         let tls = org.tls("peer0", &["peer0"]);
-        let identity = TlsIdentity::from_pem(&tls.cert_pem(), tls.key_pem().as_bytes(), "peer").unwrap();
+        let identity =
+            TlsIdentity::from_pem(&tls.cert_pem(), tls.key_pem().as_bytes(), "peer").unwrap();
         let tls = ReloadingTls::from_parts(Some(identity), RootSet::new(), RootSet::new());
         let limits = weft_settings::Limits::default();
         let definitions = FixedDefinitions::default().with(CHAINCODE, "OR('Org1MSP.peer')");
@@ -75,10 +82,14 @@ impl World {
             pool: Pool::new(2).unwrap(),
             definitions: Arc::new(definitions),
             signer: Arc::new(org.peer.clone()),
-            connector: Connector::new(tls.clone(), ConnectOptions::new(settings.dial_timeout, &limits)),
+            connector: Connector::new(
+                tls.clone(),
+                ConnectOptions::new(settings.dial_timeout, &limits),
+            ),
             tls,
             deliver_client: DeliverClientConfig { settings, max_message_bytes: 64 << 20 },
             query_limits: QueryLimits::default(),
+            history: true,
             max_waiters: 100,
             metrics: Some(CommitMetrics::register(&prometheus::Registry::new()).unwrap()),
         })
@@ -142,7 +153,12 @@ impl World {
 async fn reaches(channel: &Channel, height: u64) {
     let mut watch = channel.height_watch();
     let waited = tokio::time::timeout(SOON, watch.wait_for(|at| *at >= height)).await;
-    assert!(waited.is_ok(), "height {} of {height}: {:?}", channel.height(), channel.source_watch().borrow());
+    assert!(
+        waited.is_ok(),
+        "height {} of {height}: {:?}",
+        channel.height(),
+        channel.source_watch().borrow()
+    );
 }
 
 async fn source_error(channel: &Channel, text: &str) {
@@ -184,7 +200,11 @@ async fn blocks_are_committed_and_told_about() {
     assert_eq!(told, [valid, failed]);
     assert_eq!(
         codes(&channel, 1),
-        [ValidationCode::Valid, ValidationCode::EndorsementPolicyFailure, ValidationCode::DuplicateTxid]
+        [
+            ValidationCode::Valid,
+            ValidationCode::EndorsementPolicyFailure,
+            ValidationCode::DuplicateTxid
+        ]
     );
     assert_eq!(channel.commit_status(&good.id()).await.unwrap(), valid, "already committed");
     assert_eq!(channel.waiting(), 0);
@@ -360,8 +380,11 @@ async fn a_configuration_that_may_not_follow_is_refused() {
     let (channels, channel) = world.joined().await;
     // Signed by an orderer, but the update in it is not allowed by anyone.
     let block = world.configure(|config| {
-        edit::add_application_org(config, &Network::org_profile(&weft_testkit::Org::new("Org3MSP")))
-            .unwrap();
+        edit::add_application_org(
+            config,
+            &Network::org_profile(&weft_testkit::Org::new("Org3MSP")),
+        )
+        .unwrap();
     });
     let raw = block::transactions(&block)[0].clone();
     let envelope = Envelope::decode(raw).unwrap();
@@ -393,8 +416,10 @@ async fn a_channel_is_joined_once() {
     let world = World::new(1).await;
     let channels = world.channels();
     let genesis = world.chain[0].clone();
-    let (first, second) = tokio::join!(channels.join(genesis.clone()), channels.join(genesis.clone()));
-    let refused = |joined: &Result<_, JoinError>| matches!(joined, Err(JoinError::AlreadyJoined { .. }));
+    let (first, second) =
+        tokio::join!(channels.join(genesis.clone()), channels.join(genesis.clone()));
+    let refused =
+        |joined: &Result<_, JoinError>| matches!(joined, Err(JoinError::AlreadyJoined { .. }));
     assert!(first.is_ok() != second.is_ok());
     assert!(refused(&first) || refused(&second));
     assert!(refused(&channels.join(genesis.clone()).await));
@@ -403,7 +428,136 @@ async fn a_channel_is_joined_once() {
     assert!(matches!(channels.join(later).await, Err(JoinError::NotGenesis { number: 3 })));
     assert!(matches!(channels.join(Block::default()).await, Err(JoinError::Block(_))));
     channels.shutdown().await;
-    assert!(matches!(channels.join(genesis).await, Err(JoinError::ShuttingDown { .. } | JoinError::AlreadyJoined { .. })));
+    assert!(matches!(
+        channels.join(genesis).await,
+        Err(JoinError::ShuttingDown { .. } | JoinError::AlreadyJoined { .. })
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_fails_stops_the_channel_and_acknowledges_nothing() {
+    let mut world = World::new(1).await;
+    let store = Arc::new(FailingKv::default());
+    world.store = store.clone();
+    let (channels, channel) = world.joined().await;
+    world.order_many(1);
+    reaches(&channel, 2).await;
+    store.fail.store(true, Ordering::SeqCst);
+    let draft = world.draft("lost");
+    let waiting = {
+        let (channel, id) = (Arc::clone(&channel), draft.id());
+        tokio::spawn(async move { channel.commit_status(&id).await })
+    };
+    world.order(&[draft.envelope()]);
+    let ended = tokio::time::timeout(SOON, waiting).await.unwrap().unwrap();
+    assert!(matches!(ended, Err(StatusError::Stopped(_))), "{ended:?}");
+    let fault = channel.faulted().await;
+    assert_eq!(fault.block, 2);
+    assert!(fault.reason.contains("the disk is on fire"), "{fault}");
+    assert_eq!(channel.height(), 2);
+    let again = channel.commit_status(&draft.id()).await;
+    assert!(matches!(again, Err(StatusError::Stopped(_))), "{again:?}");
+    channels.shutdown().await;
+
+    // Once the store works again, a new start goes on.
+    store.fail.store(false, Ordering::SeqCst);
+    let channels = world.channels();
+    channels.open_existing(vec![ChannelId::new(CHANNEL).unwrap()]).await.unwrap();
+    let channel = channels.get_str(CHANNEL).unwrap();
+    let id = draft.id();
+    let status = tokio::time::timeout(SOON, channel.commit_status(&id));
+    assert_eq!(status.await.unwrap().unwrap().code, ValidationCode::Valid);
+    channels.shutdown().await;
+}
+
+/// A store that can be made to fail.
+#[derive(Default)]
+struct FailingKv {
+    inner: MemoryKv,
+    fail: AtomicBool,
+}
+
+impl KvRead for FailingKv {
+    fn get(&self, column: Column, key: &[u8]) -> Result<Option<Bytes>, KvError> {
+        self.inner.get(column, key)
+    }
+
+    fn scan(
+        &self,
+        column: Column,
+        range: &KeyRange,
+        direction: Direction,
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>, KvError> {
+        self.inner.scan(column, range, direction, limit)
+    }
+}
+
+impl Kv for FailingKv {
+    fn snapshot(&self) -> Arc<dyn KvRead> {
+        self.inner.snapshot()
+    }
+
+    fn write(&self, batch: Batch, durability: Durability) -> Result<(), KvError> {
+        match self.fail.load(Ordering::SeqCst) {
+            true => {
+                let source = std::io::Error::other("the disk is on fire");
+                Err(KvError::Write { source: Arc::new(source) })
+            }
+            false => self.inner.write(batch, durability),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn private_values_of_valid_transactions_enter_the_private_state() {
+    let mut world = World::new(1).await;
+    let (channels, channel) = world.joined().await;
+    let collection = "_implicit_org_Org1MSP";
+    let private = |value: &str| {
+        let writes = KvrwSet {
+            writes: vec![KvWrite {
+                key: "key".into(),
+                value: Bytes::copy_from_slice(value.as_bytes()),
+                is_delete: false,
+            }],
+            ..Default::default()
+        };
+        let rwset: Bytes = writes.encode_to_vec().into();
+        let hash = Bytes::copy_from_slice(&weft_crypto::sha256(&rwset));
+        let part = CollectionPvtReadWriteSet { collection_name: collection.into(), rwset };
+        let part =
+            NsPvtReadWriteSet { namespace: CHAINCODE.into(), collection_pvt_rwset: vec![part] };
+        (TxPvtReadWriteSet { ns_pvt_rwset: vec![part], ..Default::default() }, hash)
+    };
+    let mut draft = world.draft("public");
+    let (values, hash) = private("private");
+    draft.set.write_hash(CHAINCODE, collection, "key");
+    draft.set.namespace(CHAINCODE).2[0].private_hash = hash;
+    // An earlier simulation of the same proposal came to something else.
+    let (others, _) = private("other");
+    keep(channel.ledger(), &draft.id(), &others).unwrap();
+    keep(channel.ledger(), &draft.id(), &values).unwrap();
+
+    let mut failing = world.draft("failing");
+    let (values, hash) = private("never");
+    failing.set.write_hash(CHAINCODE, collection, "another");
+    failing.set.namespace(CHAINCODE).2[0].private_hash = hash;
+    failing.endorsers.clear();
+    keep(channel.ledger(), &failing.id(), &values).unwrap();
+
+    world.order(&[draft.envelope(), failing.envelope()]);
+    reaches(&channel, 2).await;
+    assert_eq!(
+        codes(&channel, 1),
+        [ValidationCode::Valid, ValidationCode::EndorsementPolicyFailure]
+    );
+    let state = channel.ledger().state();
+    let found = state.get_private(CHAINCODE, collection, "key").unwrap().unwrap();
+    assert_eq!(found.value, "private");
+    let kept = channel.ledger().kv().scan(TRANSIENT, &KeyRange::all(), Direction::Forward, 9);
+    assert!(kept.unwrap().is_empty(), "nothing waits any more");
+    channels.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -43,7 +43,11 @@ fn headers_creator_and_id() {
             |_, d| d.creator = weft_testkit::Org::new("Org1MSP").client,
             BadCreatorSignature,
         ),
-        ("another channel", |_, d| d.channel_header.channel_id = "other".into(), TargetChainNotFound),
+        (
+            "another channel",
+            |_, d| d.channel_header.channel_id = "other".into(),
+            TargetChainNotFound,
+        ),
         ("no channel", |_, d| d.channel_header.channel_id = String::new(), TargetChainNotFound),
     ]);
 }
@@ -61,10 +65,17 @@ fn envelopes_that_are_none() {
         ("no payload", raw(Envelope { payload: Bytes::new(), ..good.clone() }), BadCommonHeader),
         ("payload of junk", raw(draft.sign(Bytes::from_static(&[0xff]))), BadPayload),
         ("no header", raw(draft.sign(no_header.into())), BadCommonHeader),
-        ("no signature", raw(Envelope { signature: Bytes::new(), ..good.clone() }), BadCreatorSignature),
+        (
+            "no signature",
+            raw(Envelope { signature: Bytes::new(), ..good.clone() }),
+            BadCreatorSignature,
+        ),
         (
             "signature by another",
-            raw(Envelope { signature: world.peer(2).key().sign(&good.payload).unwrap().into(), ..good.clone() }),
+            raw(Envelope {
+                signature: world.peer(2).key().sign(&good.payload).unwrap().into(),
+                ..good.clone()
+            }),
             BadCreatorSignature,
         ),
     ];
@@ -78,14 +89,38 @@ fn the_endorsed_action() {
     check(&[
         ("no action", |_, d| d.actions = 0, InvalidEndorserTransaction),
         ("two actions", |_, d| d.actions = 2, InvalidEndorserTransaction),
-        ("no transaction", |_, d| d.data = Some(Bytes::from_static(&[0xff])), InvalidEndorserTransaction),
+        (
+            "no transaction",
+            |_, d| d.data = Some(Bytes::from_static(&[0xff])),
+            InvalidEndorserTransaction,
+        ),
         ("empty transaction", |_, d| d.data = Some(Bytes::new()), InvalidEndorserTransaction),
-        ("proposal hash", |_, d| d.proposal_hash = Some(vec![1; 32].into()), InvalidEndorserTransaction),
-        ("no action header", |_, d| d.action_header = Some(Bytes::new()), InvalidEndorserTransaction),
-        ("header extension", |_, d| d.extension = Some(Bytes::from_static(&[0xff])), BadHeaderExtension),
+        (
+            "proposal hash",
+            |_, d| d.proposal_hash = Some(vec![1; 32].into()),
+            InvalidEndorserTransaction,
+        ),
+        (
+            "no action header",
+            |_, d| d.action_header = Some(Bytes::new()),
+            InvalidEndorserTransaction,
+        ),
+        (
+            "header extension",
+            |_, d| d.extension = Some(Bytes::from_static(&[0xff])),
+            BadHeaderExtension,
+        ),
         ("no header extension", |_, d| d.extension = Some(Bytes::new()), InvalidOtherReason),
-        ("response payload", |_, d| d.response_extension = Some(Bytes::from_static(&[0xff])), BadResponsePayload),
-        ("empty response payload", |_, d| d.response_extension = Some(Bytes::new()), BadResponsePayload),
+        (
+            "response payload",
+            |_, d| d.response_extension = Some(Bytes::from_static(&[0xff])),
+            BadResponsePayload,
+        ),
+        (
+            "empty response payload",
+            |_, d| d.response_extension = Some(Bytes::new()),
+            BadResponsePayload,
+        ),
         ("read-write set", |_, d| d.results = Some(Bytes::from_static(&[0xff])), BadRwset),
         ("no executed chaincode", |_, d| d.executed = None, InvalidOtherReason),
         ("no chaincode name", |_, d| d.invoke(""), InvalidChaincode),
@@ -150,14 +185,26 @@ fn namespaces_and_the_chaincode_policy() {
         ("writes to a system chaincode", |_, d| d.set.write("lscc", "k", "v"), InvalidChaincode),
         ("one endorser", |_, d| drop(d.endorsers.pop()), EndorsementPolicyFailure),
         ("no endorser", |_, d| d.endorsers.clear(), EndorsementPolicyFailure),
-        ("no endorser, nothing written", |_, d| {
-            d.endorsers.clear();
-            d.set = Default::default();
-        }, EndorsementPolicyFailure),
+        (
+            "no endorser, nothing written",
+            |_, d| {
+                d.endorsers.clear();
+                d.set = Default::default();
+            },
+            EndorsementPolicyFailure,
+        ),
         ("nothing written", |_, d| d.set = Default::default(), Valid),
         ("one endorser twice", |w, d| d.endorsers[1] = w.peer(1).clone(), EndorsementPolicyFailure),
-        ("clients endorse", |w, d| d.endorsers[1] = w.network.org(2).client.clone(), EndorsementPolicyFailure),
-        ("a stranger endorses too", |_, d| d.endorsers.push(weft_testkit::Org::new("Org3MSP").peer), Valid),
+        (
+            "clients endorse",
+            |w, d| d.endorsers[1] = w.network.org(2).client.clone(),
+            EndorsementPolicyFailure,
+        ),
+        (
+            "a stranger endorses too",
+            |_, d| d.endorsers.push(weft_testkit::Org::new("Org3MSP").peer),
+            Valid,
+        ),
         ("lifecycle by a majority", |_, d| d.set.write("_lifecycle", "k", "v"), Valid),
     ]);
 }
@@ -174,7 +221,8 @@ fn an_endorsement_over_other_results_does_not_count() {
     let endorsed = |payload: &Payload| {
         let tx = weft_protos::peer::Transaction::decode(payload.data.clone()).unwrap();
         let action = tx.actions[0].clone();
-        let content = weft_protos::peer::ChaincodeActionPayload::decode(action.payload.clone()).unwrap();
+        let content =
+            weft_protos::peer::ChaincodeActionPayload::decode(action.payload.clone()).unwrap();
         (tx, content)
     };
     let (mut tx, mut content) = endorsed(&payload);

@@ -47,6 +47,8 @@ pub struct ChannelDeps {
     pub deliver_client: DeliverClientConfig,
     /// Limits of simulations' queries.
     pub query_limits: QueryLimits,
+    /// Whether the history of keys is kept.
+    pub history: bool,
     /// Calls that may wait for commits, for each channel.
     pub max_waiters: usize,
     /// Metrics, if wanted.
@@ -299,6 +301,7 @@ impl Channels {
             pool: deps.pool.clone(),
             book: RuleBook::new(Arc::clone(&deps.definitions)),
             metrics: deps.metrics.clone(),
+            history: deps.history,
             listener: roots,
         };
         let pipeline = Pipeline::start(parts, blocks)

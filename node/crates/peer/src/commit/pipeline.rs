@@ -45,6 +45,7 @@ pub(crate) struct PipelineParts {
     pub(crate) pool: Pool,
     pub(crate) book: RuleBook,
     pub(crate) metrics: Option<CommitMetrics>,
+    pub(crate) history: bool,
     pub(crate) listener: Arc<dyn ConfigListener>,
 }
 
@@ -94,7 +95,7 @@ impl Pipeline {
         parts: PipelineParts,
         blocks: mpsc::Receiver<VerifiedBlock>,
     ) -> std::io::Result<Self> {
-        let PipelineParts { channel, pool, book, metrics, listener } = parts;
+        let PipelineParts { channel, pool, book, metrics, history, listener } = parts;
         let in_flight = Arc::new(InFlight::default());
         let (to_validate, verified) = sync_channel(BETWEEN);
         let (to_write, ready) = sync_channel(BETWEEN);
@@ -106,7 +107,7 @@ impl Pipeline {
             Validator { channel, book, in_flight: &flying }.run(&verified, &to_write);
         })?;
         spawn("write", &channel, move |channel| {
-            Writer { channel, in_flight: &in_flight, metrics, listener }.run(&ready);
+            Writer { channel, in_flight: &in_flight, metrics, history, listener }.run(&ready);
             let _ = finished.send(());
         })?;
         Ok(Self { done })
@@ -234,6 +235,7 @@ struct Writer<'a> {
     channel: &'a Channel,
     in_flight: &'a InFlight,
     metrics: Option<CommitMetrics>,
+    history: bool,
     listener: Arc<dyn ConfigListener>,
 }
 
@@ -261,7 +263,7 @@ impl Writer<'_> {
             codes: TxFilter::from_codes(&validated.codes),
             tx_ids: &tx_ids,
             updates: &updates,
-            history: &validated.history,
+            history: if self.history { &validated.history } else { &[] },
             private: &private.updates,
             extra: private.done,
         };

@@ -35,7 +35,7 @@ impl Pool {
 
     /// Applies `work` to every item and keeps their order. The calling thread waits. One item is
     /// worked on where it is, as handing it over would take longer than it saves.
-    pub(crate) fn map<T, R, F>(&self, items: &[T], work: F) -> Vec<R>
+    pub fn map<T, R, F>(&self, items: &[T], work: F) -> Vec<R>
     where
         T: Sync,
         R: Send,

@@ -5,6 +5,7 @@
 //! ahead of the block's turn. What depends on state is in [`super::endorsement`] and in
 //! [`weft_ledger`].
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -175,14 +176,11 @@ fn check_event(chaincode: &str, events: &Bytes) -> Result<(), ValidationCode> {
 }
 
 fn check_namespaces(rwset: &TxRwSet) -> Result<(), ValidationCode> {
-    let mut rest = rwset.namespaces.as_slice();
-    while let Some((first, others)) = rest.split_first() {
-        if others.iter().any(|other| other.namespace == first.namespace) {
-            return Err(ValidationCode::IllegalWriteset);
-        }
-        rest = others;
+    let mut seen = HashSet::with_capacity(rwset.namespaces.len());
+    match rwset.namespaces.iter().all(|part| seen.insert(part.namespace.as_str())) {
+        true => Ok(()),
+        false => Err(ValidationCode::IllegalWriteset),
     }
-    Ok(())
 }
 
 /// Endorsers whose signatures hold. A signer counts once and is verified once: nobody can make a

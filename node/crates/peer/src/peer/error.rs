@@ -16,7 +16,7 @@ pub enum StartError {
         what: &'static str,
         /// Why not.
         #[source]
-        source: ListenError,
+        source: Box<ListenError>,
     },
     /// Metrics could not be made.
     #[error("failed to make the metrics")]
@@ -29,5 +29,5 @@ pub enum StartError {
     Packages(#[source] StoreError),
     /// A channel of an earlier run could not be opened.
     #[error("failed to open the channels")]
-    Channel(#[source] OpenError),
+    Channel(#[source] Box<OpenError>),
 }

@@ -79,7 +79,8 @@ impl Peer {
         let existing = options.existing.clone();
         let health = options.health.clone();
         let parts = Parts::new(options, stop.clone())?;
-        parts.channels().open_existing(existing).await.map_err(StartError::Channel)?;
+        let opened = parts.channels().open_existing(existing).await;
+        opened.map_err(|error| StartError::Channel(Box::new(error)))?;
         health::register(&health, parts.channels());
         let address = listeners.address();
         let chaincode_address = listeners.chaincode_address();

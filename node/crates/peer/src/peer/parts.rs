@@ -39,7 +39,7 @@ pub(super) async fn bind(options: &PeerOptions) -> Result<Listeners, StartError>
     let settings = &options.settings;
     let grpc = GrpcOptions::from(&settings.limits);
     let metrics = GrpcMetrics::register(&options.registry).map_err(StartError::Metrics)?;
-    let listen = |what| move |source| StartError::Listen { what, source };
+    let listen = |what| move |error| StartError::Listen { what, source: Box::new(error) };
     let security = Security::tls(&options.tls, settings.tls.client_auth);
     let main = GrpcServer::bind(&settings.listen, grpc, security, Some(metrics.clone()))
         .await
@@ -104,8 +104,8 @@ impl Parts {
     pub(super) fn new(options: PeerOptions, stop: CancellationToken) -> Result<Self, StartError> {
         let PeerOptions { settings, identity, local_msp, tls, stores, registry, .. } = options;
         let limits = &settings.limits;
-        let packages = PackageStore::open(settings.data_dir.join(PACKAGES))
-            .map_err(StartError::Packages)?;
+        let packages =
+            PackageStore::open(settings.data_dir.join(PACKAGES)).map_err(StartError::Packages)?;
         let runtime = Runtime::new(RuntimeConfig::from_settings(&settings), packages);
         let acl = Acl::new(local_msp, identity.msp_id().clone());
         let deps = ChannelDeps {
@@ -122,7 +122,11 @@ impl Parts {
                 settings: settings.deliver_client.clone(),
                 max_message_bytes: limits.max_message_bytes,
             },
-            query_limits: QueryLimits::default(),
+            query_limits: QueryLimits {
+                entries: settings.ledger.total_query_limit,
+                ..QueryLimits::default()
+            },
+            history: settings.ledger.history,
             max_waiters: settings.peer_limits.gateway_concurrency,
             metrics: Some(CommitMetrics::register(&registry).map_err(StartError::Metrics)?),
         };

@@ -18,9 +18,7 @@ use weft_msp::policy::dsl;
 use weft_peer::commit::endorsement::{Definitions, RuleBook, Rules, RulesError};
 use weft_peer::commit::transaction;
 use weft_peer::commit::validate::{KnownIds, validate};
-use weft_protos::common::{
-    ChannelHeader, Envelope, Header, HeaderType, Payload, SignatureHeader,
-};
+use weft_protos::common::{ChannelHeader, Envelope, Header, HeaderType, Payload, SignatureHeader};
 use weft_protos::kvrwset::{
     HashedRwSet, KvMetadataEntry, KvMetadataWrite, KvMetadataWriteHash, KvRead, KvWrite,
     KvWriteHash, KvrwSet,
@@ -52,7 +50,8 @@ impl World {
     pub fn new() -> Self {
         let network = Network::new(2, 1);
         let bundle = network.bundle(CHANNEL);
-        let definitions = FixedDefinitions::default().with(CHAINCODE, "AND('Org1MSP.peer', 'Org2MSP.peer')");
+        let definitions =
+            FixedDefinitions::default().with(CHAINCODE, "AND('Org1MSP.peer', 'Org2MSP.peer')");
         Self {
             network,
             bundle,
@@ -240,6 +239,7 @@ pub struct SetDraft {
 #[derive(Clone, Default)]
 pub struct CollectionDraft {
     pub name: String,
+    pub private_hash: Bytes,
     pub hashed: HashedRwSet,
 }
 
@@ -258,7 +258,8 @@ impl SetDraft {
     }
 
     pub fn write(&mut self, namespace: &str, key: &str, value: &str) {
-        let write = KvWrite { key: key.to_owned(), value: value.to_owned().into(), is_delete: false };
+        let write =
+            KvWrite { key: key.to_owned(), value: value.to_owned().into(), is_delete: false };
         self.namespace(namespace).1.writes.push(write);
     }
 
@@ -286,7 +287,13 @@ impl SetDraft {
         self.collection(namespace, collection).hashed_writes.push(write);
     }
 
-    pub fn write_hash_policy(&mut self, namespace: &str, collection: &str, key: &str, policy: &str) {
+    pub fn write_hash_policy(
+        &mut self,
+        namespace: &str,
+        collection: &str,
+        key: &str,
+        policy: &str,
+    ) {
         let write = KvMetadataWriteHash {
             key_hash: Bytes::copy_from_slice(&weft_crypto::sha256(key.as_bytes())),
             entries: vec![policy_entry(policy)],
@@ -301,7 +308,7 @@ impl SetDraft {
                 .map(|collection| CollectionHashedReadWriteSet {
                     collection_name: collection.name.clone(),
                     hashed_rwset: collection.hashed.encode_to_vec().into(),
-                    pvt_rwset_hash: Bytes::new(),
+                    pvt_rwset_hash: collection.private_hash.clone(),
                 })
                 .collect();
             NsReadWriteSet {

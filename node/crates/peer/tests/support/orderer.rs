@@ -67,7 +67,8 @@ pub async fn bind(tls: &weft_testkit::TlsIdentity, clients: &[weft_testkit::Org]
     let roots = RootSet::fixed(roots.collect()).unwrap();
     let tls = ReloadingTls::from_parts(Some(identity), RootSet::new(), roots);
     let limits = weft_settings::Limits::default();
-    let options = GrpcOptions { listen: ListenOptions::from(&limits), ..GrpcOptions::from(&limits) };
+    let options =
+        GrpcOptions { listen: ListenOptions::from(&limits), ..GrpcOptions::from(&limits) };
     let security = Security::tls(&tls, ClientAuth::Optional);
     Bound { server: GrpcServer::bind("127.0.0.1:0", options, security, None).await.unwrap() }
 }
