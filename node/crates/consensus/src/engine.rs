@@ -162,7 +162,8 @@ pub enum Action {
     Deliver(Delivered),
     /// The log before some point is not to be had any more. Fetch blocks from the orderers named
     /// until the ledger holds exactly `height` of them (each verified as usual), then answer
-    /// [`Event::CaughtUp`]. Nothing is delivered until then. Asked again after a restart.
+    /// [`Event::CaughtUp`]. Nothing is delivered until then. A later one replaces an earlier one
+    /// (its height is greater); it is asked again after a restart.
     CatchUp {
         /// Who should have them, best first.
         from: Vec<NodeId>,

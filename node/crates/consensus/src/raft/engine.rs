@@ -6,14 +6,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message as _;
 use raft::eraftpb::{
-    ConfChange, ConfChangeType, Entry as RaftEntry, EntryType, HardState, Message, MessageType,
+    ConfChange, ConfChangeType, Entry as RaftEntry, EntryType, Message, MessageType,
 };
 use raft::{ProgressState, RawNode, SnapshotStatus, StateRole};
 
 use super::guard::{self, Guard};
-use super::log::{Base, Log, conf_state};
+use super::log::{Base, Log};
 use super::options::Options;
-use super::store::{Persisted, Quarantine, RestoreError, Writer};
+use super::store::Quarantine;
 use crate::engine::{
     Action, Applied, Engine, EngineError, Event, Index, MessageError, Millis, NodeId, Peer, Role,
     Status,
@@ -25,22 +25,6 @@ use crate::rng::Rng;
 /// How far a rejoining node moves beyond the first term that it hears of: more elections than can
 /// have taken place without any other node knowing.
 const BARRIER: u64 = 1 << 20;
-
-/// What it means if nothing is persisted. If something is, the engine goes on from there and this
-/// says nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// The channel is new, and so is this node's part in it: the ledger has the genesis block
-    /// alone. Before saying so of a channel that others already run, the orderer should look
-    /// whether any consenter has more blocks, and then say [`Start::Rejoin`].
-    Bootstrap,
-    /// This node was added to a running channel under an id that never acted before.
-    Join,
-    /// This node's id may have acted before, and its log is lost: it has to prove itself.
-    Rejoin,
-    /// This node ran before: an empty log is an error.
-    Restart,
-}
 
 /// The Raft engine of one channel on one node.
 pub struct RaftEngine {
@@ -72,14 +56,14 @@ pub struct RaftEngine {
     pub(super) leading: Option<u64>,
     pub(super) evicted: bool,
     pub(super) broken: Option<String>,
-    now: Millis,
-    ticked: Millis,
-    leaderless_since: Option<Millis>,
-    heard: BTreeMap<NodeId, Millis>,
-    snapshots_since: BTreeMap<NodeId, Millis>,
-    rng: Rng,
+    pub(super) now: Millis,
+    pub(super) ticked: Millis,
+    pub(super) leaderless_since: Option<Millis>,
+    pub(super) heard: BTreeMap<NodeId, Millis>,
+    pub(super) snapshots_since: BTreeMap<NodeId, Millis>,
+    pub(super) rng: Rng,
     /// The state for which the election timeout was drawn, and the timeout in ticks.
-    drawn: ((u64, StateRole, NodeId), usize),
+    pub(super) drawn: ((u64, StateRole, NodeId), usize),
 }
 
 impl std::fmt::Debug for RaftEngine {
@@ -122,118 +106,31 @@ impl InFlight {
 }
 
 impl RaftEngine {
-    /// Makes the engine of `node` from what the ledger holds and what was persisted: all records
-    /// of the engine's part of the store, as written by its [`Action::Persist`]s, in any order.
-    ///
-    /// # Errors
-    /// [`RestoreError`]. None of them goes away by trying again.
-    pub fn restore(
-        node: NodeId,
-        options: Options,
-        applied: Applied,
-        records: impl IntoIterator<Item = (Bytes, Bytes)>,
-        start: Start,
-        now: Millis,
-    ) -> Result<Self, RestoreError> {
-        options.validate().map_err(RestoreError::Options)?;
-        let (persisted, fresh) = match Persisted::decode(node, records)? {
-            Some(persisted) => (persisted, false),
-            None => (first_start(node, &applied, start)?, true),
-        };
-        let behind = applied.height < persisted.base.height;
-        let last_index = persisted.last_index();
-        if !behind && applied.index > last_index.max(persisted.joined_at) {
-            return Err(RestoreError::LedgerAhead { applied: applied.index, last_index });
-        }
-        Self::assemble(node, options, applied, persisted, fresh, now)
-    }
-
-    fn assemble(
-        node: NodeId,
-        options: Options,
-        mut applied: Applied,
-        persisted: Persisted,
-        fresh: bool,
-        now: Millis,
-    ) -> Result<Self, RestoreError> {
-        let Persisted { quarantine, joined_at, mut hard_state, base, entries } = persisted;
-        let last_index = base.index + entries.len() as u64;
-        let catch_up = (applied.height < base.height).then(|| base.clone());
-        let in_force = Arc::clone(match &catch_up {
-            Some(base) => &base.membership,
-            None => &applied.membership,
-        });
-        check_members(node, &in_force)
-            .map_err(|e| e.unwrap_or(RestoreError::NotAMember { node }))?;
-        if catch_up.is_none() {
-            applied.index = applied.index.max(base.index);
-        }
-        // Where the `raft` crate starts to apply: a joined node's blocks may be ahead of its log.
-        let start = if catch_up.is_some() { base.index } else { applied.index.min(last_index) };
-        hard_state.commit = hard_state.commit.max(start);
-        let known = if catch_up.is_some() { base.index } else { applied.index };
-        let commit_seen = hard_state.commit;
-        let promised = (hard_state.term, hard_state.vote);
-        let point = match &catch_up {
-            Some(base) => base.clone(),
-            None => point_of(&applied),
-        };
-        let mut writer = Writer::default();
-        if fresh {
-            writer.meta(node, quarantine, joined_at);
-            writer.hard_state(&hard_state);
-            writer.base(&base);
-            writer.sync();
-        }
-        let log = Log::new(base, entries, hard_state, conf_state(&in_force), point);
-        let raw = start_raft(node, &options, start, log)?;
-        let rng = Rng::new(options.seed);
-        let mut engine = Self {
-            node,
-            raw,
-            actions: Vec::new(),
-            pending: VecDeque::new(),
-            delivered: applied,
-            voters: (known, in_force),
-            promised,
-            catch_up,
-            commits: BTreeMap::new(),
-            commit_seen,
-            quarantine,
-            joined_at,
-            in_flight: InFlight::default(),
-            announced: (None, 0),
-            leading: None,
-            evicted: false,
-            broken: None,
-            now,
-            ticked: now,
-            leaderless_since: Some(now),
-            heard: BTreeMap::new(),
-            snapshots_since: BTreeMap::new(),
-            rng,
-            drawn: ((u64::MAX, StateRole::Follower, 0), 0),
-            options,
-        };
-        engine.redraw_timeout();
-        if !writer.is_empty() {
-            engine.actions.push(Action::Persist(writer.finish()));
-        }
-        engine.ask_for_blocks(None);
-        Ok(engine)
-    }
-
     /// Draws the election timeout anew where the `raft` crate did, from a generator that can be
     /// replayed: that crate's cannot.
     pub(super) fn redraw_timeout(&mut self) {
         let raft = &self.raw.raft;
-        let state = (raft.term, raft.state, raft.leader_id);
-        if self.drawn.0 != state {
+        let (before, state) = (self.drawn.0, (raft.term, raft.state, raft.leader_id));
+        let began = raft.election_elapsed == 0;
+        if before != state {
             let low = self.options.fine_election_ticks() as u64;
             let high = self.options.fine_max_election_ticks() as u64;
             self.drawn = (state, self.rng.range(low, high) as usize);
         }
         self.raw.raft.set_randomized_election_timeout(self.drawn.1);
+        let stands = |role| matches!(role, StateRole::Candidate | StateRole::PreCandidate);
+        let lost = stands(before.1) && state == (before.0, StateRole::Follower, raft::INVALID_ID);
+        if began && (lost || stands(state.1)) {
+            self.hasten_next_try();
+        }
+    }
+
+    /// A vote that was split or got no answer is held again before a whole timeout has passed:
+    /// that there is no leader is known already.
+    fn hasten_next_try(&mut self) {
+        let timeout = self.options.fine_election_ticks() as u64;
+        let wait = self.rng.range(timeout / 3, timeout) as usize;
+        self.raw.raft.election_elapsed = self.drawn.1.saturating_sub(wait.max(1));
     }
 
     fn advance_time(&mut self, now: Millis) {
@@ -615,54 +512,11 @@ impl Engine for RaftEngine {
     }
 }
 
-fn check_weights(membership: &Membership) -> Result<(), MembershipError> {
+pub(super) fn check_weights(membership: &Membership) -> Result<(), MembershipError> {
     match membership.members().iter().find(|member| member.weight != 1) {
         Some(m) => Err(MembershipError::Unweighted { id: m.id, weight: m.weight }),
         None => Ok(()),
     }
-}
-
-/// `Err(None)` if the node is no member.
-fn check_members(node: NodeId, membership: &Membership) -> Result<(), Option<RestoreError>> {
-    check_weights(membership).map_err(|e| Some(RestoreError::Membership(e)))?;
-    if membership.contains(node) { Ok(()) } else { Err(None) }
-}
-
-fn point_of(applied: &Applied) -> Base {
-    let Applied { index, height, membership } = applied;
-    Base { index: *index, term: 0, height: *height, membership: Arc::clone(membership) }
-}
-
-/// The state of a node without a log, if it may have none.
-fn first_start(node: NodeId, applied: &Applied, start: Start) -> Result<Persisted, RestoreError> {
-    let Applied { index, height, .. } = *applied;
-    let quarantine = match start {
-        Start::Restart => return Err(RestoreError::LogMissing { node, applied: index }),
-        Start::Bootstrap if index != 0 || height != 1 => {
-            return Err(RestoreError::NotFresh { height });
-        }
-        Start::Rejoin if applied.membership.len() == 1 => {
-            return Err(RestoreError::SoleConsenter { node });
-        }
-        Start::Rejoin => Quarantine::Waiting,
-        Start::Bootstrap | Start::Join => Quarantine::None,
-    };
-    // The log starts at nothing. Blocks that are already there are skipped as their entries
-    // come, so this base must not ask for any.
-    let base = Base { index: 0, term: 0, height: 0, membership: Arc::clone(&applied.membership) };
-    let hard_state = HardState::default();
-    Ok(Persisted { quarantine, joined_at: index, hard_state, base, entries: Vec::new() })
-}
-
-fn start_raft(
-    node: NodeId,
-    options: &Options,
-    applied: Index,
-    log: Log,
-) -> Result<RawNode<Log>, RestoreError> {
-    let logger = slog::Logger::root(slog::Discard, slog::o!());
-    RawNode::new(&options.raft_config(node, applied), log, &logger)
-        .map_err(|e| RestoreError::Raft(e.to_string()))
 }
 
 /// What the `raft` crate does for a difference. A node whose identity changes stays a voter, for

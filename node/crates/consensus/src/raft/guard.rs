@@ -174,8 +174,9 @@ impl Guard<'_> {
 
     fn check_timeout_now(&self, message: &Message) -> Result<(), MessageError> {
         ensure(message.term <= self.raft.term, "term", message.term)?;
-        let stale = message.term < self.raft.term;
-        ensure(stale || message.from == self.raft.leader_id, "from", message.from)
+        // One that comes late may find this node without a leader; in one term there is one.
+        let late = message.term < self.raft.term || self.raft.leader_id == raft::INVALID_ID;
+        ensure(late || message.from == self.raft.leader_id, "from", message.from)
     }
 }
 

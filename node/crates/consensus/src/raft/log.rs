@@ -4,6 +4,7 @@
 //! hold them. Everything in here is on its way to the store, or there already ([`super::store`]).
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -155,21 +156,21 @@ impl Log {
 
     /// Appends entries, whose first may overwrite what is there. Returns the indices that existed
     /// before and are now beyond the end.
-    pub(super) fn append(&mut self, new: &[Entry]) -> std::ops::RangeInclusive<Index> {
-        let old_last = self.last();
-        let Some(first) = new.first() else { return 1..=0 };
+    pub(super) fn append(&mut self, new: Vec<Entry>) -> Range<Index> {
+        let old_end = self.last() + 1;
+        let Some(first) = new.first() else { return 0..0 };
         let keep = first.index.saturating_sub(self.first());
         for dropped in self.entries.drain((keep as usize).min(self.entries.len())..) {
             self.bytes -= entry_bytes(&dropped);
         }
         self.bytes += new.iter().map(entry_bytes).sum::<usize>();
-        self.entries.extend(new.iter().cloned());
-        self.last() + 1..=old_last
+        self.entries.extend(new);
+        self.last() + 1..old_end
     }
 
     /// Forgets all entries: the log goes on after `base`. Returns the indices dropped.
-    pub(super) fn install(&mut self, base: Base) -> std::ops::RangeInclusive<Index> {
-        let dropped = self.first()..=self.last();
+    pub(super) fn install(&mut self, base: Base) -> Range<Index> {
+        let dropped = self.first()..self.last() + 1;
         self.entries.clear();
         self.bytes = 0;
         self.base = base;
@@ -178,12 +179,12 @@ impl Log {
 
     /// If the log takes more than `limit` bytes, drops the oldest applied entries until half of
     /// that is left. Returns the indices dropped.
-    pub(super) fn compact(&mut self, limit: usize) -> Option<std::ops::RangeInclusive<Index>> {
+    pub(super) fn compact(&mut self, limit: usize) -> Option<Range<Index>> {
         if self.bytes <= limit {
             return None;
         }
         let base = self.compaction_base(limit / 2)?;
-        let dropped = self.first()..=base.index;
+        let dropped = self.first()..base.index + 1;
         for _ in dropped.clone() {
             if let Some(entry) = self.entries.pop_front() {
                 self.bytes -= entry_bytes(&entry);

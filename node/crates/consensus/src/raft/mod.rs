@@ -7,7 +7,9 @@
 //! | [`log`] | the log in memory: entries since its base, and where the base is |
 //! | [`store`] | what is persisted, under which keys; reading it back and judging it |
 //! | [`guard`] | which messages of other nodes are let through to the `raft` crate |
-//! | [`engine`](self::RaftEngine) | deciding: events in; and `ready`: actions out |
+//! | `start` | an engine from what ledger and store hold ([`Start`]) |
+//! | `engine` | deciding: what an event does ([`RaftEngine`]) |
+//! | `ready` | doing: from what is decided to actions, in order |
 //!
 //! # Specification
 //!
@@ -35,7 +37,8 @@
 //!
 //! **Time.** A tick of Fabric's `tick_interval` is divided in ten, so that the random part of the
 //! election timeout, drawn from `[1, 1.5) × election_tick`, is fine enough that two nodes rarely
-//! stand at once. Pre-vote and check-quorum are always on.
+//! stand at once. Who stood and did not win stands again after `[⅓, 1) × election_tick`. Pre-vote
+//! and check-quorum are always on.
 //!
 //! **Compaction.** When the log in memory exceeds `snapshot_interval_size`, the older half of what
 //! is applied is dropped. A node that needs what was dropped gets a snapshot, which is a few
@@ -63,7 +66,8 @@
 //! * Membership changes are part of the config entry; etcdraft proposes a second entry after the
 //!   config block was written, and a later leader has to finish what an earlier one did not.
 //! * Proposals reach the leader through the orderer (`Submit`), never as Raft messages.
-//! * The random part of the election timeout is half as wide, the tick ten times as fine.
+//! * The random part of the election timeout is half as wide, the tick ten times as fine, and a
+//!   split vote is repeated sooner.
 //! * Log and hard state live in the orderer's key-value store; there is no separate WAL and no
 //!   snapshot file, and a missing log is an error.
 //! * The bytes in the cluster service's `ConsensusRequest.payload` are one format byte and then
@@ -82,7 +86,9 @@ pub mod store;
 
 mod engine;
 mod ready;
+mod start;
 
-pub use engine::{RaftEngine, Start};
+pub use engine::RaftEngine;
 pub use options::{Options, OptionsError};
+pub use start::Start;
 pub use store::RestoreError;

@@ -40,7 +40,7 @@ impl RaftEngine {
         self.send(early);
         let mut writer = Writer::default();
         let installed = self.install_snapshot(&ready, &mut writer)?;
-        self.append(&ready, &mut writer, commits_change);
+        self.append(&mut ready, &mut writer, commits_change);
         let committed = ready.take_committed_entries();
         let mut light = self.raw.advance_append(ready);
         self.check_release(&mut writer);
@@ -115,22 +115,22 @@ impl RaftEngine {
     fn commits_change(&mut self, commit: Index) -> bool {
         let from = self.commit_seen;
         self.commit_seen = from.max(commit);
-        (from + 1..=commit).any(|index| self.is_change(index))
-    }
-
-    fn is_change(&self, index: Index) -> bool {
         let log = &self.raw.raft.raft_log;
-        let unstable = log.unstable_entries().iter().find(|entry| entry.index == index);
-        unstable
-            .or_else(|| self.raw.raft.store().entry(index))
-            .is_some_and(|entry| entry.entry_type == EntryType::EntryConfChange as i32)
+        let unstable = log.unstable_entries();
+        let first_unstable = unstable.first().map_or(Index::MAX, |entry| entry.index);
+        (log.first_index().max(from + 1)..=commit).any(|index| {
+            let entry = match index.checked_sub(first_unstable) {
+                Some(at) => unstable.get(at as usize),
+                None => log.store.entry(index),
+            };
+            entry.is_some_and(|e| e.entry_type == EntryType::EntryConfChange as i32)
+        })
     }
 
-    fn append(&mut self, ready: &Ready, writer: &mut Writer, commits_change: bool) {
-        let entries = ready.entries();
-        let overwritten = self.raw.mut_store().append(entries);
-        writer.entries(entries);
-        writer.delete(overwritten);
+    fn append(&mut self, ready: &mut Ready, writer: &mut Writer, commits_change: bool) {
+        let entries = ready.take_entries();
+        writer.entries(&entries);
+        writer.delete(self.raw.mut_store().append(entries));
         let sync = ready.must_sync() || commits_change;
         if let Some(state) = ready.hs().filter(|_| sync) {
             writer.hard_state(state);

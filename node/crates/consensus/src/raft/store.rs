@@ -10,7 +10,7 @@
 //! Numbers are LEB128. Writes of one [`Persist`] are atomic, so whatever contradicts itself was
 //! damaged and is refused: a node that guesses could vote against its word.
 
-use std::ops::RangeInclusive;
+use std::ops::Range;
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -315,7 +315,7 @@ impl Writer {
         }
     }
 
-    pub(super) fn delete(&mut self, indices: RangeInclusive<Index>) {
+    pub(super) fn delete(&mut self, indices: Range<Index>) {
         let deletes = indices.map(|index| LogWrite::Delete { key: entry_key(index) });
         self.persist.writes.extend(deletes);
     }
