@@ -92,7 +92,8 @@ pub struct Chaincode {
     /// Default 10 s.
     #[serde(with = "crate::duration")]
     pub startup_timeout: Duration,
-    /// How often KEEPALIVE is sent to a contract. Default 60 s; `0s` never.
+    /// How often KEEPALIVE is sent to a contract. Default `0s`, which is never, as in Fabric:
+    /// fabric-shim for Node ends its process on that message.
     #[serde(with = "crate::duration")]
     pub keepalive: Duration,
     /// Largest chaincode package that can be installed, bytes. Default 100 MiB.
@@ -108,7 +109,7 @@ impl Default for Chaincode {
             require_client_cert: false,
             execute_timeout: Duration::from_secs(30),
             startup_timeout: Duration::from_secs(10),
-            keepalive: Duration::from_secs(60),
+            keepalive: Duration::ZERO,
             max_package_bytes: 100 * 1024 * 1024,
             max_call_depth: 16,
         }

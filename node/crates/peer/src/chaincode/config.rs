@@ -11,7 +11,8 @@ pub struct RuntimeConfig {
     pub execute_timeout: Duration,
     /// Time for a contract to be reached and registered when it is first needed.
     pub startup_timeout: Duration,
-    /// How often KEEPALIVE is sent to a contract; `None` never.
+    /// How often KEEPALIVE is sent to a contract; `None`, the default, never: fabric-shim for Node
+    /// ends its process on that message. HTTP/2 pings find lost connections without it.
     pub keepalive: Option<Duration>,
     /// Depth of calls from contract to contract; 0 allows none.
     pub max_call_depth: usize,
@@ -33,7 +34,7 @@ impl Default for RuntimeConfig {
         Self {
             execute_timeout: Duration::from_secs(30),
             startup_timeout: Duration::from_secs(10),
-            keepalive: Some(Duration::from_secs(60)),
+            keepalive: None,
             max_call_depth: 16,
             total_query_limit: 100_000,
             query_page_size: 1000,

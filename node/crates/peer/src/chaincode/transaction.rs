@@ -168,8 +168,7 @@ impl<'a> Transaction<'a> {
     fn get_states(&mut self, get: &GetStateMultiple) -> Answer {
         self.public(&get.collection)?;
         let keys: Vec<&str> = get.keys.iter().map(String::as_str).collect();
-        let values =
-            self.state.get_states(self.namespace, &keys).map_err(RequestError::State)?;
+        let values = self.state.get_states(self.namespace, &keys).map_err(RequestError::State)?;
         let values = values.into_iter().map(Option::unwrap_or_default).collect();
         Ok(encoded(&GetStateMultipleResult { values }))
     }
