@@ -1,0 +1,135 @@
+//! What orderers and peers are set up with alike.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use weft_msp::{Msp, MspManager, SigningIdentity, folder};
+use weft_ops::health::Health;
+use weft_ops::logging::LogHandle;
+use weft_ops::metrics::BuildInfo;
+use weft_ops::service::Operations;
+use weft_rpc::https::HttpsOptions;
+use weft_rpc::listen::Security;
+use weft_rpc::tls::{ReloadingTls, TlsFiles};
+use weft_settings::{Limits, Msp as MspSettings, Operations as OperationsSettings, Tls};
+use weft_types::MspId;
+
+/// The folder from which a settings file's relative paths are taken.
+pub fn base_of(config: &Path) -> anyhow::Result<std::path::PathBuf> {
+    let path = std::path::absolute(config)
+        .with_context(|| format!("failed to find {}", config.display()))?;
+    Ok(path.parent().map(Path::to_owned).unwrap_or_default())
+}
+
+/// The text of a settings file.
+pub fn read(config: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(config).with_context(|| format!("failed to read {}", config.display()))
+}
+
+/// Warns of variables that look like overrides and override nothing.
+pub fn warn_of_ignored(names: Vec<String>) {
+    for name in names {
+        tracing::warn!(%name, "the environment variable overrides no setting");
+    }
+}
+
+/// Who the node is, and the MSP that it belongs to.
+pub fn identity(settings: &MspSettings) -> anyhow::Result<(SigningIdentity, Arc<MspManager>)> {
+    let msp_id = MspId::new(&settings.id).context("msp.id")?;
+    let (definition, identity) = folder::load(&settings.dir, &msp_id)
+        .with_context(|| format!("failed to load the MSP folder {}", settings.dir.display()))?;
+    let msp = Msp::new(&definition)
+        .with_context(|| format!("failed to set up the MSP of {}", settings.dir.display()))?;
+    let manager = MspManager::new([msp]).context("failed to set up the node's MSP")?;
+    Ok((identity, Arc::new(manager)))
+}
+
+/// The node's TLS certificate and roots.
+pub fn tls(settings: &Tls) -> anyhow::Result<ReloadingTls> {
+    ReloadingTls::load(TlsFiles::from(settings)).context("failed to load TLS certificates")
+}
+
+/// What is running.
+pub fn build_info(component: &str) -> BuildInfo {
+    BuildInfo {
+        component: component.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        commit: option_env!("WEFT_COMMIT").unwrap_or_default().to_owned(),
+    }
+}
+
+/// The operations port, served until it is dropped or ended.
+pub struct OperationsPort {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl OperationsPort {
+    /// Binds and serves the port; `None` when the settings turn it off.
+    pub async fn start(
+        settings: &OperationsSettings,
+        node_tls: &Tls,
+        limits: &Limits,
+        operations: Operations,
+    ) -> anyhow::Result<Option<OperationsPort>> {
+        if settings.listen.is_empty() {
+            return Ok(None);
+        }
+        let security = security(settings, node_tls)?;
+        let server = operations
+            .bind(&settings.listen, HttpsOptions::from(limits), security)
+            .await
+            .with_context(|| format!("failed to serve operations at {}", settings.listen))?;
+        tracing::info!(address = %server.local_addr(), "operations are served");
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(server.serve(async {
+            // Dropping the sender ends it as well.
+            let _ = stopped.await;
+        }));
+        Ok(Some(OperationsPort { stop, task }))
+    }
+
+    /// Ends the port; the last thing that a node does, so that its end can be watched.
+    pub async fn end(self) {
+        let _ = self.stop.send(());
+        let _ = self.task.await;
+    }
+}
+
+fn security(settings: &OperationsSettings, node: &Tls) -> anyhow::Result<Security> {
+    let tls = &settings.tls;
+    if !tls.enabled {
+        return Ok(Security::Plain);
+    }
+    let or = |own: &Path, other: &Path| {
+        if own.as_os_str().is_empty() { other.to_owned() } else { own.to_owned() }
+    };
+    let roots = if tls.client_root_cas.is_empty() {
+        node.root_cas.clone()
+    } else {
+        tls.client_root_cas.clone()
+    };
+    let files = TlsFiles {
+        cert: or(&tls.cert, &node.cert),
+        key: or(&tls.key, &node.key),
+        root_cas: roots.clone(),
+        client_root_cas: roots,
+        crls: node.crls.clone(),
+    };
+    let reloading =
+        ReloadingTls::load(files).context("failed to load the TLS certificates of operations")?;
+    Ok(Security::tls(&reloading, tls.client_auth))
+}
+
+/// What the operations port shows.
+pub fn operations(
+    registry: prometheus::Registry,
+    health: Health,
+    logging: LogHandle,
+    build: BuildInfo,
+) -> Operations {
+    Operations { health, registry, logging, build }
+}
