@@ -331,9 +331,7 @@ fn local_role(resource: &str) -> Result<PrincipalRole, AclError> {
     match default_rule(resource) {
         Some(DefaultRule::LocalAdmins) => Ok(PrincipalRole::Admin),
         Some(DefaultRule::LocalMembers) => Ok(PrincipalRole::Member),
-        Some(DefaultRule::Channel(_)) => {
-            Err(AclError::NoChannel { resource: resource.to_owned() })
-        }
+        Some(DefaultRule::Channel(_)) => Err(AclError::NoChannel { resource: resource.to_owned() }),
         None => Err(AclError::Unmapped { resource: resource.to_owned() }),
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use weft_msp::{Identity, IdentityError, MspManager};
 use weft_protos::peer::SignedProposal;
-use weft_types::proposal::ParsedProposal;
 use weft_types::Timestamp;
+use weft_types::proposal::ParsedProposal;
 
 use super::{EndorserError, EndorserParts};
 use crate::acl::PEER_PROPOSE;
@@ -44,9 +44,12 @@ pub(super) fn admit(
     let name = proposal.header.channel_id();
     let channel = match name {
         "" => None,
-        name => Some(parts.channels.get_str(name).ok_or_else(|| {
-            EndorserError::UnknownChannel { channel: name.to_owned() }
-        })?),
+        name => Some(
+            parts
+                .channels
+                .get_str(name)
+                .ok_or_else(|| EndorserError::UnknownChannel { channel: name.to_owned() })?,
+        ),
     };
     let Some(channel) = channel else {
         let creator = creator(parts.acl.local(), &proposal, now)?;
@@ -90,10 +93,8 @@ fn creator(
         tracing::warn!(%error, "the creator of a proposal cannot be read");
         EndorserError::UnknownCreator { channel: channel() }
     })?;
-    let denied = || EndorserError::Denied {
-        channel: channel(),
-        msp_id: creator.msp_id().to_string(),
-    };
+    let denied =
+        || EndorserError::Denied { channel: channel(), msp_id: creator.msp_id().to_string() };
     if let Err(error) = creator.validate(now) {
         tracing::warn!(%error, creator = %creator, "the creator of a proposal is not valid");
         return Err(match error {

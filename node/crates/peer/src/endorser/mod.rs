@@ -187,8 +187,7 @@ impl Endorser {
         let mut response = match endorsed {
             true => {
                 let signer = self.parts.signer.as_ref();
-                proposal::endorse(&admitted.proposal, simulation, signer)
-                    .map_err(RunError::Sign)?
+                proposal::endorse(&admitted.proposal, simulation, signer).map_err(RunError::Sign)?
             }
             false => ProposalResponse {
                 response: Some(simulation.response.clone()),

@@ -106,10 +106,8 @@ pub enum CollectionError {
 pub fn static_collections(
     package: &CollectionConfigPackage,
 ) -> impl Iterator<Item = &StaticCollectionConfig> {
-    package.config.iter().filter_map(|config| match &config.payload {
-        Some(Payload::StaticCollectionConfig(collection)) => Some(collection),
-        None => None,
-    })
+    let payloads = package.config.iter().filter_map(|config| config.payload.as_ref());
+    payloads.map(|Payload::StaticCollectionConfig(collection)| collection)
 }
 
 /// Checks the collections of a new definition, by themselves and against the `current` ones.

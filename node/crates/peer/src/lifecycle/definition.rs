@@ -6,9 +6,7 @@ use bytes::Bytes;
 use prost::Message;
 use weft_ledger::state::{StateError, StateReader};
 use weft_msp::policy::application::{ApplicationPolicy, ApplicationPolicyError};
-use weft_protos::lifecycle::{
-    ChaincodeEndorsementInfo, ChaincodeValidationInfo, StateMetadata,
-};
+use weft_protos::lifecycle::{ChaincodeEndorsementInfo, ChaincodeValidationInfo, StateMetadata};
 use weft_protos::peer::{CollectionConfigPackage, StaticCollectionConfig};
 
 use super::NAMESPACE;

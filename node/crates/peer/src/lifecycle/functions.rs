@@ -75,7 +75,9 @@ pub enum FunctionError {
         requested: i64,
     },
     /// The sequence is too far ahead.
-    #[error("requested sequence {requested} is larger than the next available sequence number {next}")]
+    #[error(
+        "requested sequence {requested} is larger than the next available sequence number {next}"
+    )]
     Ahead {
         /// What was asked for.
         requested: i64,

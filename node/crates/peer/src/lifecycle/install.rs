@@ -15,8 +15,8 @@ use weft_protos::lifecycle::{
 use super::definition::definitions;
 use super::functions::FunctionError;
 use super::sources::Sources;
-use crate::channel::Channels;
 use crate::chaincode::package::{Package, PackageId, StoreError};
+use crate::channel::Channels;
 
 /// The functions of `_lifecycle` that concern the peer as a whole.
 #[derive(Clone)]

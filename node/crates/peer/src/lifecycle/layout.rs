@@ -271,10 +271,7 @@ pub fn read_metadata<S: ReadState + ?Sized>(
 ///
 /// # Errors
 /// Fails when it is another one.
-pub fn check_datatype(
-    metadata: &StateMetadata,
-    expected: &'static str,
-) -> Result<(), LayoutError> {
+pub fn check_datatype(metadata: &StateMetadata, expected: &'static str) -> Result<(), LayoutError> {
     if metadata.datatype == expected {
         return Ok(());
     }

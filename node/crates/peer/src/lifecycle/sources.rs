@@ -145,10 +145,11 @@ impl Sources {
             return Err(SourcesError::NotFound(name.to_owned()));
         }
         let package = self.approved_package(state, name, sequence)?;
-        if let (Some(known), Some(package)) = (self.known(channel, name), &package) {
-            if known.sequence == sequence && known.package == *package {
-                return Ok(Arc::clone(&known.endorsable));
-            }
+        if let (Some(known), Some(package)) = (self.known(channel, name), &package)
+            && known.sequence == sequence
+            && known.package == *package
+        {
+            return Ok(Arc::clone(&known.endorsable));
         }
         let current = definition(state, name).map_err(SourcesError::Definition)?;
         let current = current.ok_or_else(|| SourcesError::NotFound(name.to_owned()))?;

@@ -69,9 +69,7 @@ impl SystemChaincodes {
             return error(format!("access denied for [{function}][{name}]: {denied}"));
         }
         match channel.ledger().blocks().last_config_block() {
-            Ok(Some(newest)) => {
-                success(answer(newest, channel.bundle().config().encode_to_vec()))
-            }
+            Ok(Some(newest)) => success(answer(newest, channel.bundle().config().encode_to_vec())),
             Ok(None) => error(format!("channel {name} has no config block")),
             Err(failed) => error(report(&failed)),
         }

@@ -102,11 +102,7 @@ impl SystemChaincodes {
     }
 
     /// Access to a resource of the channel, or of the peer when that is what the resource asks for.
-    fn check(
-        &self,
-        call: &SystemCall<'_>,
-        channel: Option<&Arc<Channel>>,
-    ) -> Result<(), AclError> {
+    fn check(&self, call: &SystemCall<'_>, channel: Option<&Arc<Channel>>) -> Result<(), AclError> {
         let resource = format!("{}/{}", call.chaincode, call.function());
         match channel {
             Some(channel) => {

@@ -72,8 +72,7 @@ fn block_by_tx_id(channel: &Channel, argument: &[u8]) -> Result<Vec<u8>, String>
     let id = String::from_utf8_lossy(argument);
     let failed = |e: String| format!("Failed to get block for txID {id}, error {e}");
     let status = channel.tx_status(&id).map_err(|e| failed(report(&e)))?;
-    let status =
-        status.ok_or_else(|| failed(format!("no such transaction ID [{id}] in index")))?;
+    let status = status.ok_or_else(|| failed(format!("no such transaction ID [{id}] in index")))?;
     block(channel, status.block).map_err(failed)
 }
 
