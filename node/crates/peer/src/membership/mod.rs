@@ -1,0 +1,372 @@
+//! The other peers: who is alive, where, and what each has of the channels.
+//!
+//! Peers tell each other over `gossip.Gossip/GossipStream`, in Fabric's messages: `ConnEstablish`
+//! authenticates a stream, `AliveMessage` says where a peer is, `StateInfo` what it has of a
+//! channel. The last two are signed by the peer they are about, so they are as good from a third
+//! one. Whoever gives no sign of life for some rounds is dropped.
+//!
+//! # Where this differs from Fabric
+//!
+//! - Every peer keeps a stream to every other one (bounded by [`Options::max_streams`]) and asks on
+//!   it; nothing is spread at random. Blocks and private data are not passed on.
+//! - Where an MSP gives roles by organizational unit, only identities with the role `peer` are
+//!   taken for peers, so that no client can draw proposals to itself.
+//! - An `AliveMessage` always holds the identity.
+//! - The peer that opens a stream does not compare the other's TLS certificate with the hash in its
+//!   `ConnEstablish`: the certificate was checked against the channels' authorities, and what comes
+//!   over the stream is signed by itself.
+
+mod client;
+pub mod message;
+mod news;
+mod service;
+mod table;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use weft_config::Bundle;
+use weft_protos::ext::DecodeError;
+use weft_protos::gossip::Envelope;
+use weft_rpc::connect::{ChannelPool, Endpoint};
+use weft_rpc::tls::ReloadingTls;
+use weft_types::{ChannelId, MspId, SignError, Signer, Timestamp};
+
+use crate::acl::Acl;
+use crate::channel::{Channel, Channels};
+use message::{PkiId, Time};
+use table::Table;
+pub use service::GossipService;
+pub use table::{ChannelPeer, ChannelState, InstalledChaincode, Member};
+
+/// The chaincodes that this peer can run.
+pub trait LocalChaincodes: Send + Sync + 'static {
+    /// Those that are defined on `channel` and can be run here, with their definitions' sequences.
+    fn chaincodes(&self, channel: &Channel) -> Vec<(String, i64)>;
+}
+
+/// What the membership is made of.
+#[derive(Clone)]
+pub struct Deps {
+    /// The channels.
+    pub channels: Arc<Channels>,
+    /// The peer's own organization.
+    pub acl: Acl,
+    /// The peer's identity.
+    pub signer: Arc<dyn Signer>,
+    /// The chaincodes here.
+    pub chaincodes: Arc<dyn LocalChaincodes>,
+    /// The peer's TLS, for the hash of its certificate; `None` without TLS.
+    pub tls: Option<ReloadingTls>,
+    /// Connections to other peers.
+    pub pool: ChannelPool,
+}
+
+/// Settings of the membership.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// `host:port` at which this peer is reached.
+    pub endpoint: String,
+    /// Peers to begin with, `host:port`, beside the channels' anchor peers.
+    pub known: Vec<String>,
+    /// How often others are asked.
+    pub interval: Duration,
+    /// How long a peer may be silent.
+    pub expiry: Duration,
+    /// Peers remembered at most.
+    pub max_members: usize,
+    /// Streams opened to others at most; as many are accepted.
+    pub max_streams: usize,
+    /// Bytes of one message.
+    pub max_message_bytes: usize,
+}
+
+impl Options {
+    /// Fabric's expiry and bounds that fit networks of some hundred peers.
+    #[must_use]
+    pub fn new(endpoint: impl Into<String>) -> Self {
+        Self {
+            endpoint: endpoint.into(),
+            known: Vec::new(),
+            interval: Duration::from_secs(5),
+            expiry: Duration::from_secs(25),
+            max_members: 1024,
+            max_streams: 256,
+            max_message_bytes: 4 * 1024 * 1024,
+        }
+    }
+}
+
+/// The membership cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum MembershipError {
+    /// The peer's identity cannot be read.
+    #[error("failed to set up the membership: the peer's identity cannot be read")]
+    Identity(#[source] weft_msp::DeserializeError),
+    /// The peer's identity cannot be read.
+    #[error("failed to set up the membership")]
+    Decode(#[source] DecodeError),
+    /// The peer's messages cannot be signed.
+    #[error("failed to set up the membership")]
+    Sign(#[source] SignError),
+}
+
+/// Who is there. Clones share everything.
+#[derive(Clone)]
+pub struct Membership(Arc<Inner>);
+
+struct Inner {
+    deps: Deps,
+    options: Options,
+    id: PkiId,
+    started: u64,
+    sequence: AtomicU64,
+    table: Mutex<Table>,
+    own: Mutex<Own>,
+    generation: AtomicU64,
+    published: watch::Sender<u64>,
+}
+
+/// What this peer says of itself.
+struct Own {
+    member: Arc<Member>,
+    states: BTreeMap<ChannelId, OwnState>,
+}
+
+struct OwnState {
+    state: Arc<ChannelState>,
+    checked: Instant,
+}
+
+/// How old the list of this peer's chaincodes may be.
+const REFRESH: Duration = Duration::from_millis(500);
+/// How old it may be where a chaincode is missing in it.
+const REFRESH_MISSING: Duration = Duration::from_millis(20);
+
+impl Membership {
+    /// A membership of this peer only; [`run`](Self::run) finds others.
+    ///
+    /// # Errors
+    /// [`MembershipError`] when the peer's own identity cannot be used.
+    pub fn new(deps: Deps, options: Options) -> Result<Self, MembershipError> {
+        let serialized = deps.signer.serialized_identity();
+        let id = PkiId::of(&serialized).map_err(MembershipError::Decode)?;
+        let identity = deps.acl.local().deserialize_identity(&serialized);
+        let identity = identity.map_err(MembershipError::Identity)?;
+        let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let started = started.map_or(1, |since| u64::try_from(since.as_nanos()).unwrap_or(1));
+        let time = Time { started, sequence: 0 };
+        let alive = message::alive(&*deps.signer, id, &options.endpoint, time);
+        let alive = alive.map_err(MembershipError::Sign)?;
+        let endpoint = options.endpoint.clone();
+        let member = Member { id, identity, endpoint, alive, is_self: true };
+        Ok(Self(Arc::new(Inner {
+            table: Mutex::new(Table::new(options.max_members, options.expiry)),
+            own: Mutex::new(Own { member: Arc::new(member), states: BTreeMap::new() }),
+            deps,
+            options,
+            id,
+            started,
+            sequence: AtomicU64::new(1),
+            generation: AtomicU64::new(1),
+            published: watch::Sender::new(0),
+        })))
+    }
+
+    /// This peer.
+    #[must_use]
+    pub fn own(&self) -> Arc<Member> {
+        Arc::clone(&self.0.own.lock().member)
+    }
+
+    /// Changes whenever a peer comes, goes or moves, or the chaincodes of one change.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.0.generation.load(Ordering::Acquire)
+    }
+
+    /// All peers that are alive, this one first.
+    #[must_use]
+    pub fn peers(&self) -> Vec<Arc<Member>> {
+        let mut peers = vec![self.own()];
+        peers.extend(self.0.table.lock().members().cloned());
+        peers
+    }
+
+    /// The peers of a channel whose organizations belong to it, this one first. This one's height is
+    /// as it is now.
+    #[must_use]
+    pub fn channel_peers(&self, channel: &Channel) -> Vec<ChannelPeer> {
+        let bundle = channel.bundle();
+        let mut peers = Vec::new();
+        if let Some(state) = self.own_state(channel, REFRESH) {
+            peers.push(ChannelPeer { member: self.own(), state: live(&state, channel) });
+        }
+        let table = self.0.table.lock();
+        peers.extend(table.peers_of(channel.id()).filter(|peer| {
+            let org = peer.member.identity.msp_id();
+            bundle.application().is_some_and(|application| application.org_of(org).is_some())
+        }));
+        peers
+    }
+
+    /// As [`channel_peers`](Self::channel_peers), after a look at what this peer has right now. For
+    /// when a chaincode is missing that may just have been defined or installed.
+    #[must_use]
+    pub fn fresh_channel_peers(&self, channel: &Channel) -> Vec<ChannelPeer> {
+        let _ = self.own_state(channel, REFRESH_MISSING);
+        self.channel_peers(channel)
+    }
+
+    /// What this peer has of a channel, signed, at most `age` old as to chaincodes.
+    fn own_state(&self, channel: &Channel, age: Duration) -> Option<Arc<ChannelState>> {
+        let known = self.0.own.lock().states.get(channel.id()).map(|own| {
+            (Arc::clone(&own.state), own.checked.elapsed())
+        });
+        if let Some((state, checked)) = &known
+            && *checked < age
+        {
+            return Some(Arc::clone(state));
+        }
+        let height = channel.height();
+        let chaincodes = self.chaincodes_of(channel);
+        if let Some((state, _)) = known
+            && state.height == height
+            && state.chaincodes == chaincodes
+        {
+            self.store_own(channel.id(), Arc::clone(&state));
+            return Some(state);
+        }
+        self.publish(channel, height, chaincodes)
+    }
+
+    fn chaincodes_of(&self, channel: &Channel) -> Vec<InstalledChaincode> {
+        let defined = self.0.deps.chaincodes.chaincodes(channel);
+        let defined = defined.into_iter().map(|(name, sequence)| InstalledChaincode {
+            name,
+            version: sequence.to_string(),
+        });
+        // Every peer has the lifecycle; Fabric's peers say so in this form.
+        let lifecycle = InstalledChaincode {
+            name: crate::lifecycle::NAMESPACE.to_owned(),
+            version: LIFECYCLE_VERSION.to_owned(),
+        };
+        let all: BTreeSet<_> = defined.chain([lifecycle]).collect();
+        all.into_iter().collect()
+    }
+
+    fn publish(
+        &self,
+        channel: &Channel,
+        height: u64,
+        chaincodes: Vec<InstalledChaincode>,
+    ) -> Option<Arc<ChannelState>> {
+        let told = chaincodes.iter().map(|one| weft_protos::gossip::Chaincode {
+            name: one.name.clone(),
+            version: one.version.clone(),
+            metadata: Bytes::new(),
+        });
+        let signer = &*self.0.deps.signer;
+        let envelope = message::state_info(
+            signer,
+            self.0.id,
+            channel.id(),
+            self.next_time(),
+            height,
+            told.collect(),
+        );
+        let envelope = match envelope {
+            Ok(envelope) => envelope,
+            Err(error) => {
+                tracing::error!(%error, "failed to sign what this peer tells of itself");
+                return None;
+            }
+        };
+        let state = Arc::new(ChannelState { height, chaincodes, envelope });
+        let before = self.store_own(channel.id(), Arc::clone(&state));
+        if before.is_none_or(|before| before.chaincodes != state.chaincodes) {
+            self.changed();
+        }
+        self.0.published.send_modify(|count| *count += 1);
+        Some(state)
+    }
+
+    fn store_own(&self, channel: &ChannelId, state: Arc<ChannelState>) -> Option<Arc<ChannelState>> {
+        let own = OwnState { state, checked: Instant::now() };
+        self.0.own.lock().states.insert(channel.clone(), own).map(|before| before.state)
+    }
+
+    fn next_time(&self) -> Time {
+        let sequence = self.0.sequence.fetch_add(1, Ordering::Relaxed);
+        Time { started: self.0.started, sequence }
+    }
+
+    fn changed(&self) {
+        self.0.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Signs a new sign of life of this peer.
+    fn renew(&self) -> Envelope {
+        let endpoint = &self.0.options.endpoint;
+        let alive =
+            message::alive(&*self.0.deps.signer, self.0.id, endpoint, self.next_time());
+        let mut own = self.0.own.lock();
+        match alive {
+            Ok(alive) => {
+                let member = Member { alive: alive.clone(), ..Member::clone(&own.member) };
+                own.member = Arc::new(member);
+                alive
+            }
+            Err(error) => {
+                tracing::error!(%error, "failed to sign what this peer tells of itself");
+                own.member.alive.clone()
+            }
+        }
+    }
+
+    /// SHA-256 of this peer's TLS certificate; empty without TLS.
+    fn tls_cert_hash(&self) -> Bytes {
+        let identity = self.0.deps.tls.as_ref().and_then(ReloadingTls::identity);
+        identity.map_or_else(Bytes::new, |it| Bytes::copy_from_slice(&it.leaf_sha256()))
+    }
+
+    /// How to connect to a peer. The channels' authorities are among this peer's own roots.
+    fn endpoint(&self, address: &str) -> Endpoint {
+        match self.0.deps.tls {
+            Some(_) => Endpoint::tls(address),
+            None => Endpoint::plain(address),
+        }
+    }
+
+    /// Whether the organization `one` may know of a peer of `other`: they are the same, or meet in
+    /// a channel.
+    fn acquainted(&self, one: &MspId, other: &MspId) -> bool {
+        let both = |bundle: &Bundle| {
+            bundle.application().is_some_and(|application| {
+                application.org_of(one).is_some() && application.org_of(other).is_some()
+            })
+        };
+        one == other || self.0.deps.channels.list().iter().any(|channel| both(&channel.bundle()))
+    }
+}
+
+/// What Fabric's peers tell as the version of the lifecycle system chaincode.
+const LIFECYCLE_VERSION: &str = "1";
+
+/// The state with the height as it is now.
+fn live(state: &Arc<ChannelState>, channel: &Channel) -> Arc<ChannelState> {
+    let height = channel.height();
+    if state.height == height {
+        return Arc::clone(state);
+    }
+    Arc::new(ChannelState { height, ..ChannelState::clone(state) })
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_system_time(SystemTime::now())
+}

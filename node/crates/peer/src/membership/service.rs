@@ -1,0 +1,112 @@
+//! `gossip.Gossip`, for peers that connect to this one.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::Stream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+use weft_protos::gossip::gossip_server::Gossip;
+use weft_protos::gossip::{Empty, Envelope};
+use weft_rpc::listen::PeerInfo;
+
+use super::{Membership, message};
+
+/// Answers that wait for a slow peer.
+const BUFFER: usize = 16;
+/// Time for the other side to say who it is.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The service.
+#[derive(Clone)]
+pub struct GossipService {
+    membership: Membership,
+    streams: Arc<Semaphore>,
+    shutdown: CancellationToken,
+}
+
+impl GossipService {
+    /// The service of a membership; its streams end when `shutdown` is cancelled.
+    #[must_use]
+    pub fn new(membership: Membership, shutdown: CancellationToken) -> Self {
+        let streams = Arc::new(Semaphore::new(membership.0.options.max_streams));
+        Self { membership, streams, shutdown }
+    }
+}
+
+#[tonic::async_trait]
+impl Gossip for GossipService {
+    type GossipStreamStream = Pin<Box<dyn Stream<Item = Result<Envelope, Status>> + Send>>;
+
+    async fn gossip_stream(
+        &self,
+        request: Request<Streaming<Envelope>>,
+    ) -> Result<Response<Self::GossipStreamStream>, Status> {
+        let permit = Arc::clone(&self.streams).try_acquire_owned();
+        let permit = permit.map_err(|_| Status::resource_exhausted("too many gossip streams"))?;
+        let info = PeerInfo::of(&request);
+        let secure = info.is_some_and(|info| info.secure);
+        let tls = info.and_then(|info| info.certificates.leaf_sha256());
+        if secure && tls.is_none() {
+            return Err(Status::unauthenticated("no TLS certificate"));
+        }
+        let (answers, outbound) = mpsc::channel(BUFFER);
+        let stream = Served { service: self.clone(), inbound: request.into_inner(), answers, tls };
+        tokio::spawn(stream.run(permit));
+        Ok(Response::new(Box::pin(ReceiverStream::new(outbound))))
+    }
+
+    async fn ping(&self, _: Request<Empty>) -> Result<Response<Empty>, Status> {
+        Ok(Response::new(Empty {}))
+    }
+}
+
+/// One stream.
+struct Served {
+    service: GossipService,
+    inbound: Streaming<Envelope>,
+    answers: mpsc::Sender<Result<Envelope, Status>>,
+    tls: Option<[u8; 32]>,
+}
+
+impl Served {
+    async fn run(self, _permit: OwnedSemaphorePermit) {
+        let shutdown = self.service.shutdown.clone();
+        let answers = self.answers.clone();
+        let ended = tokio::select! {
+            ended = self.serve() => ended,
+            () = shutdown.cancelled() => Err(Status::unavailable("the peer is shutting down")),
+        };
+        if let Err(status) = ended {
+            let _ = answers.try_send(Err(status));
+        }
+    }
+
+    async fn serve(mut self) -> Result<(), Status> {
+        let membership = self.service.membership.clone();
+        let own = &membership.0;
+        let hello = message::connect(&*own.deps.signer, own.id, membership.tls_cert_hash());
+        let hello = hello.map_err(|error| Status::internal(error.to_string()))?;
+        let _ = self.answers.send(Ok(hello)).await;
+        let first = timeout(CONNECT_TIMEOUT, self.inbound.message()).await;
+        let first = first.map_err(|_| Status::deadline_exceeded("no ConnEstablish in time"))??;
+        let Some(first) = first else { return Ok(()) };
+        let remote = membership.authenticate(&first, self.tls);
+        let remote = remote.map_err(|refusal| Status::unauthenticated(refusal.to_string()))?;
+        // Twice the expiry: whoever says nothing for so long is not there any more.
+        let patience = own.options.expiry * 2;
+        while let Ok(message) = timeout(patience, self.inbound.message()).await {
+            let Some(message) = message? else { break };
+            for answer in membership.receive(&remote, &message) {
+                if self.answers.send(Ok(answer)).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+}
