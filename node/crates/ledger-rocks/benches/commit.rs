@@ -13,6 +13,7 @@ use weft_ledger::mvcc::{self, Transaction};
 use weft_ledger::rwset::TxRwSet;
 use weft_ledger::{CommitInput, Ledger};
 use weft_ledger_rocks::{RocksKv, RocksOptions};
+use weft_protos::common::Block;
 use weft_types::{ChannelId, TxFilter, ValidationCode, block};
 
 /// Transactions of a block.
@@ -53,20 +54,24 @@ fn validate(ledger: &Ledger, sets: &[TxRwSet]) -> mvcc::Validated {
     mvcc::validate(ledger.height(), &transactions, &ledger.state()).unwrap()
 }
 
-fn commit(ledger: &Ledger, validated: &mvcc::Validated) {
+/// The next block, of envelopes that are half random, as certificates and signatures are to a
+/// compressor, with its transactions' ids.
+fn next_block(ledger: &Ledger) -> (Block, Vec<String>) {
     let number = ledger.height();
     let envelope = |place: u64| {
-        // Half random, as certificates and signatures are to a compressor.
         let seed = (number * TRANSACTIONS + place).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let byte =
-            |n: usize| if n.is_multiple_of(2) { 0 } else { (seed >> (n % 57)) as u8 ^ n as u8 };
+        let random = |n: usize| (seed >> (n % 57)) as u8 ^ n as u8;
+        let byte = |n: usize| if n.is_multiple_of(2) { 0 } else { random(n) };
         (0..ENVELOPE_BYTES).map(byte).collect::<Bytes>()
     };
-    let data = (0..validated.codes.len() as u64).map(envelope).collect();
-    let ids: Vec<String> =
-        (0..validated.codes.len()).map(|place| format!("{number:032x}{place:032x}")).collect();
+    let data = (0..TRANSACTIONS).map(envelope).collect();
+    let ids = (0..TRANSACTIONS).map(|place| format!("{number:032x}{place:032x}")).collect();
+    (block::new(number, ledger.blocks().tip().last_hash, data), ids)
+}
+
+fn commit(ledger: &Ledger, validated: &mvcc::Validated, (block, ids): (Block, Vec<String>)) {
     let input = CommitInput {
-        block: block::new(number, ledger.blocks().tip().last_hash, data),
+        block,
         codes: TxFilter::from_codes(&validated.codes),
         tx_ids: &ids,
         updates: &validated.updates,
@@ -83,8 +88,8 @@ fn commits(criterion: &mut Criterion) {
     let (_dir, ledger) = ledger();
     group.bench_function("synced", |bencher| {
         bencher.iter_batched(
-            || validate(&ledger, &sets(&ledger, true)),
-            |validated| commit(&ledger, &validated),
+            || (validate(&ledger, &sets(&ledger, true)), next_block(&ledger)),
+            |(validated, block)| commit(&ledger, &validated, block),
             BatchSize::PerIteration,
         );
     });
@@ -97,7 +102,7 @@ fn validation(criterion: &mut Criterion) {
     let (_dir, ledger) = ledger();
     for _ in 0..40 {
         let validated = validate(&ledger, &sets(&ledger, false));
-        commit(&ledger, &validated);
+        commit(&ledger, &validated, next_block(&ledger));
     }
     for (name, fresh) in [("new keys", true), ("reads and writes of stored keys", false)] {
         let sets = sets(&ledger, fresh);
