@@ -349,3 +349,7 @@ fn raft_options(raft: &Raft) -> RaftOptions {
 fn whole_millis(duration: Duration) -> Duration {
     Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
+
+#[cfg(test)]
+#[path = "channel_config_tests.rs"]
+mod tests;
