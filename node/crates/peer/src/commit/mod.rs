@@ -42,6 +42,7 @@ pub mod endorsement;
 pub mod metrics;
 pub mod pipeline;
 pub mod pool;
+mod preload;
 pub mod private;
 pub(crate) mod recent;
 pub mod transaction;

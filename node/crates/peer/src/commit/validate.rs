@@ -9,6 +9,7 @@ use weft_ledger::state::{StateError, StateReader};
 use weft_types::{BlockNumber, ValidationCode};
 
 use super::endorsement::{BlockEndorsements, RuleBook};
+use super::preload::Preloaded;
 use super::transaction::{Checked, Outcome};
 
 /// Which transaction ids the chain before a block has.
@@ -49,7 +50,8 @@ pub fn validate(
     known: &dyn KnownIds,
 ) -> Result<Validated, ValidateError> {
     let repeated = repeated_ids(transactions, known).map_err(ValidateError::Ids)?;
-    let mut endorsements = BlockEndorsements::new(book, bundle, state);
+    let state = Preloaded::load(state, transactions).map_err(ValidateError::State)?;
+    let mut endorsements = BlockEndorsements::new(book, bundle, &state);
     let mut codes = Vec::with_capacity(transactions.len());
     for (transaction, repeated) in transactions.iter().zip(repeated) {
         let code = match &transaction.outcome {
@@ -67,7 +69,7 @@ pub fn validate(
     }
     mark_repeated_in_block(transactions, &mut codes);
     let inputs: Vec<_> = transactions.iter().zip(codes).map(input).collect();
-    mvcc::validate(number, &inputs, state).map_err(ValidateError::State)
+    mvcc::validate(number, &inputs, &state).map_err(ValidateError::State)
 }
 
 fn repeated_ids(

@@ -8,12 +8,14 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use weft_ledger::simulator::QueryLimits;
 use weft_protos::peer::deliver_server::DeliverServer;
+use weft_protos::peer::endorser_server::EndorserServer;
 use weft_rpc::connect::{ConnectOptions, Connector};
 use weft_rpc::deliver::{DeliverMetrics, DeliverOptions, DeliverService, TlsBinding};
 use weft_rpc::listen::Security;
 use weft_rpc::metrics::GrpcMetrics;
 use weft_rpc::server::{GrpcOptions, GrpcServer};
 use weft_settings::{ClientAuth, PeerSettings};
+use weft_types::Signer;
 
 use super::{PeerOptions, StartError};
 use crate::acl::Acl;
@@ -23,7 +25,9 @@ use crate::channel::{ChannelDeps, Channels};
 use crate::commit::{CommitMetrics, Pool};
 use crate::deliver::{PeerBlocks, PeerDeliver};
 use crate::deliver_client::DeliverClientConfig;
-use crate::lifecycle::LedgerDefinitions;
+use crate::endorser::{Endorser, EndorserParts};
+use crate::lifecycle::{LedgerDefinitions, Sources};
+use crate::syscc::SystemChaincodes;
 
 /// Below the data directory: installed chaincode packages.
 const PACKAGES: &str = "chaincodes";
@@ -98,6 +102,7 @@ pub(super) struct Parts {
     channels: Arc<Channels>,
     runtime: Runtime,
     deliver: DeliverService<PeerBlocks>,
+    endorser: Endorser,
 }
 
 impl Parts {
@@ -106,13 +111,16 @@ impl Parts {
         let limits = &settings.limits;
         let packages =
             PackageStore::open(settings.data_dir.join(PACKAGES)).map_err(StartError::Packages)?;
-        let runtime = Runtime::new(RuntimeConfig::from_settings(&settings), packages);
+        let runtime = Runtime::new(RuntimeConfig::from_settings(&settings), packages.clone());
         let acl = Acl::new(local_msp, identity.msp_id().clone());
+        let sources = Sources::new(packages, identity.msp_id().clone());
+        let sources = Arc::new(sources.map_err(StartError::Packages)?);
+        let signer: Arc<dyn Signer> = Arc::new(identity);
         let deps = ChannelDeps {
             stores,
             pool: Pool::new(settings.validation.workers).map_err(StartError::Pool)?,
             definitions: Arc::new(LedgerDefinitions),
-            signer: Arc::new(identity),
+            signer: Arc::clone(&signer),
             connector: Connector::new(
                 tls.clone(),
                 ConnectOptions::new(settings.deliver_client.dial_timeout, limits),
@@ -137,9 +145,26 @@ impl Parts {
         };
         let mut deliver = DeliverOptions::new(limits, binding, stop);
         deliver.metrics = Some(DeliverMetrics::register(&registry).map_err(StartError::Metrics)?);
-        let blocks = PeerBlocks::new(Arc::clone(&channels), Arc::new(acl));
+        let blocks = PeerBlocks::new(Arc::clone(&channels), Arc::new(acl.clone()));
         let deliver = DeliverService::new(Arc::new(blocks), deliver);
-        Ok(Self { settings, channels, runtime, deliver })
+        let system = SystemChaincodes::new(
+            Arc::clone(&channels),
+            acl.clone(),
+            Arc::clone(&sources),
+            settings.chaincode.max_package_bytes,
+        );
+        let endorser = Endorser::new(EndorserParts {
+            channels: Arc::clone(&channels),
+            acl,
+            runtime: runtime.clone(),
+            system,
+            sources,
+            signer,
+            keeps_history: settings.ledger.history,
+            max_concurrent: settings.peer_limits.concurrent_endorsements,
+            time_window: limits.time_window,
+        });
+        Ok(Self { settings, channels, runtime, deliver, endorser })
     }
 
     pub(super) fn channels(&self) -> &Arc<Channels> {
@@ -152,7 +177,10 @@ impl Parts {
         let deliver = DeliverServer::new(PeerDeliver::new(self.deliver.clone()))
             .max_decoding_message_size(limit)
             .max_encoding_message_size(limit);
-        Routes::new(deliver)
+        let endorser = EndorserServer::new(self.endorser.clone())
+            .max_decoding_message_size(limit)
+            .max_encoding_message_size(limit);
+        Routes::new(deliver).add_service(endorser)
     }
 
     /// Ends what goes on without listeners.

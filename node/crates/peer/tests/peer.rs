@@ -1,0 +1,220 @@
+//! A whole peer over real connections: start, join, blocks, queries, events, restart.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use prost::Message;
+use support::CHANNEL;
+use support::orderer::{FakeOrderer, bind};
+use tonic::transport::Channel as Transport;
+use weft_config::Endpoint;
+use weft_ledger::kv::Kv;
+use weft_ledger::kv::memory::MemoryKv;
+use weft_msp::{MspManager, SigningIdentity};
+use weft_ops::health::Health;
+use weft_peer::peer::{Peer, PeerOptions};
+use weft_protos::common::{Block, BlockchainInfo, Status};
+use weft_protos::peer::deliver_client::DeliverClient;
+use weft_protos::peer::endorser_client::EndorserClient;
+use weft_protos::peer::{ChannelQueryResponse, ProposalResponse, deliver_response};
+use weft_rpc::connect::{
+    ClientIdentity, ConnectOptions, Connector, Endpoint as Address, EndpointTls, Roots,
+};
+use weft_rpc::tls::{ReloadingTls, RootSet, TlsIdentity, certificates_from_pem};
+use weft_settings::PeerSettings;
+use weft_testkit::{Network, tx};
+use weft_types::proposal::ProposalSpec;
+use weft_types::seek::{Position, Seek};
+use weft_types::{ChannelId, Timestamp, ValidationCode};
+
+const SOON: Duration = Duration::from_secs(20);
+
+struct World {
+    network: Network,
+    orderer: FakeOrderer,
+    chain: Mutex<Vec<Block>>,
+    store: Arc<dyn Kv>,
+    dir: tempfile::TempDir,
+}
+
+impl World {
+    async fn new() -> Self {
+        let mut network = Network::new(2, 1);
+        let orgs = network.orgs.clone();
+        let server = bind(&network.orderers[0].tls, &orgs).await;
+        network.orderers[0].endpoint = Endpoint::new("127.0.0.1", server.address().port());
+        let genesis = network.genesis(CHANNEL);
+        let orderer = server.serve(vec![genesis.clone()]);
+        Self {
+            network,
+            orderer,
+            chain: Mutex::new(vec![genesis]),
+            store: Arc::new(MemoryKv::new()),
+            dir: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    async fn peer(&self, existing: &[&str]) -> Peer {
+        let org = self.network.org(1);
+        let tls = org.tls("peer0", &["peer0"]);
+        let key = tls.key_pem();
+        let identity = TlsIdentity::from_pem(&tls.cert_pem(), key.as_bytes(), "peer").unwrap();
+        let mut settings = PeerSettings {
+            listen: "127.0.0.1:0".into(),
+            external_address: "127.0.0.1:7051".into(),
+            data_dir: self.dir.path().to_owned(),
+            ..PeerSettings::default()
+        };
+        settings.chaincode.listen = "127.0.0.1:0".into();
+        settings.deliver_client.min_backoff = Duration::from_millis(10);
+        let store = Arc::clone(&self.store);
+        Peer::start(PeerOptions {
+            settings,
+            identity: org.peer.clone(),
+            local_msp: Arc::new(MspManager::new([org.msp()]).unwrap()),
+            tls: ReloadingTls::from_parts(Some(identity), RootSet::new(), RootSet::new()),
+            stores: Arc::new(move |_| Ok(Arc::clone(&store))),
+            existing: existing.iter().map(|name| ChannelId::new(name).unwrap()).collect(),
+            registry: prometheus::Registry::new(),
+            health: Health::new(),
+        })
+        .await
+        .unwrap()
+    }
+
+    async fn connect(&self, peer: &Peer) -> Transport {
+        let roots = self.network.org(1).tls_ca.certificate().pem();
+        let tls = EndpointTls {
+            roots: Roots::Fixed(certificates_from_pem(roots.as_bytes(), "test").unwrap()),
+            client: ClientIdentity::Anonymous,
+            ..EndpointTls::default()
+        };
+        let limits = weft_settings::Limits::default();
+        let nobody = ReloadingTls::from_parts(None, RootSet::new(), RootSet::new());
+        let connector = Connector::new(nobody, ConnectOptions::new(SOON, &limits));
+        let address = Address { address: peer.address().to_string(), tls: Some(tls) };
+        connector.connect(&address).await.unwrap()
+    }
+
+    fn order(&self) -> String {
+        let mut draft = support::Draft::new(self.network.org(1).client.clone());
+        draft.endorsers = vec![self.network.org(1).peer.clone()];
+        let mut chain = self.chain.lock();
+        let signer = &self.network.orderers[0].identity;
+        let next = tx::next_block(chain.last().unwrap(), 0, &[draft.envelope()], signer);
+        chain.push(next.clone());
+        self.orderer.push(next);
+        draft.id()
+    }
+}
+
+async fn call(
+    transport: &Transport,
+    signer: &SigningIdentity,
+    channel: Option<&str>,
+    chaincode: &str,
+    args: &[&[u8]],
+) -> ProposalResponse {
+    let spec = ProposalSpec {
+        channel_id: channel.map(|name| ChannelId::new(name).unwrap()),
+        chaincode: chaincode.to_owned(),
+        args: args.iter().map(|arg| Bytes::copy_from_slice(arg)).collect(),
+        transient: Default::default(),
+        is_init: false,
+        timestamp: Timestamp::from_system_time(std::time::SystemTime::now()),
+        nonce: tx::nonce(),
+    };
+    let proposal = spec.sign(signer).unwrap().signed;
+    EndorserClient::new(transport.clone()).process_proposal(proposal).await.unwrap().into_inner()
+}
+
+async fn filtered(
+    transport: &Transport,
+    signer: &SigningIdentity,
+    seek: Seek,
+) -> Vec<deliver_response::Type> {
+    let now = Timestamp::from_system_time(std::time::SystemTime::now());
+    let channel = ChannelId::new(CHANNEL).unwrap();
+    let request = seek.sign(&channel, signer, now, tx::nonce(), Bytes::new()).unwrap();
+    let mut client = DeliverClient::new(transport.clone());
+    let requests = tokio_stream::iter([request]);
+    let mut stream = client.deliver_filtered(requests).await.unwrap().into_inner();
+    let mut found = Vec::new();
+    while let Some(response) = stream.message().await.unwrap() {
+        let content = response.r#type.unwrap();
+        let ended = matches!(content, deliver_response::Type::Status(_));
+        found.push(content);
+        if ended {
+            break;
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_joins_commits_tells_and_goes_on_after_a_restart() {
+    let world = World::new().await;
+    let peer = world.peer(&[]).await;
+    let transport = world.connect(&peer).await;
+    let org = world.network.org(1);
+
+    let genesis = world.chain.lock()[0].encode_to_vec();
+    let refused = call(&transport, &org.client, None, "cscc", &[b"JoinChain", &genesis]).await;
+    assert_eq!(refused.response.unwrap().status, 500, "clients may not join");
+    let joined = call(&transport, &org.admin, None, "cscc", &[b"JoinChain", &genesis]).await;
+    let answer = joined.response.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.message);
+    let channels = call(&transport, &org.client, None, "cscc", &[b"GetChannels"]).await;
+    let channels = ChannelQueryResponse::decode(channels.response.unwrap().payload).unwrap();
+    assert_eq!(channels.channels[0].channel_id, CHANNEL);
+
+    let id = world.order();
+    let channel = peer.channels().get_str(CHANNEL).unwrap();
+    let status = tokio::time::timeout(SOON, channel.commit_status(&id)).await.unwrap().unwrap();
+    assert_eq!(status.code, ValidationCode::InvalidChaincode);
+
+    let everything = Seek::range(
+        Position::Oldest,
+        Position::Newest,
+        weft_protos::orderer::seek_info::SeekBehavior::FailIfNotReady,
+    );
+    let events = filtered(&transport, &org.client, everything).await;
+    let deliver_response::Type::FilteredBlock(block) = &events[1] else { panic!("{events:?}") };
+    assert_eq!((block.number, block.channel_id.as_str()), (1, CHANNEL));
+    assert_eq!(block.filtered_transactions[0].txid, id);
+    assert_eq!(
+        block.filtered_transactions[0].tx_validation_code(),
+        ValidationCode::InvalidChaincode
+    );
+    assert_eq!(events.last(), Some(&deliver_response::Type::Status(Status::Success.into())));
+    let stranger = weft_testkit::Org::new("Org1MSP").client;
+    let events = filtered(&transport, &stranger, everything).await;
+    assert_eq!(events, [deliver_response::Type::Status(Status::Forbidden.into())]);
+
+    drop(transport);
+    tokio::time::timeout(SOON, peer.shutdown()).await.unwrap();
+
+    let peer = world.peer(&[CHANNEL]).await;
+    world.order();
+    let channel = peer.channels().get_str(CHANNEL).unwrap();
+    let mut height = channel.height_watch();
+    tokio::time::timeout(SOON, height.wait_for(|height| *height == 3)).await.unwrap().unwrap();
+    let transport = world.connect(&peer).await;
+    let info = call(
+        &transport,
+        &org.client,
+        Some(CHANNEL),
+        "qscc",
+        &[b"GetChainInfo", CHANNEL.as_bytes()],
+    )
+    .await;
+    let info = BlockchainInfo::decode(info.response.unwrap().payload).unwrap();
+    assert_eq!(info.height, 3);
+    peer.shutdown().await;
+}
