@@ -56,8 +56,10 @@ pub(super) fn of(
         }
     }
     let mut chaincodes = Vec::new();
-    let first = all.remove_entry(invoked);
-    for (namespace, needs) in first.into_iter().chain(all) {
+    // Its policy is asked for also where it reads and writes nothing itself. Fabric's endorser
+    // leaves it out then, and the plan can come out too small for the validator.
+    let first = all.remove(invoked).unwrap_or(Needs { chaincode: true, ..Needs::default() });
+    for (namespace, needs) in std::iter::once((invoked, first)).chain(all) {
         add_calls(&mut chaincodes, namespace, needs, results);
     }
     Ok(ChaincodeInterest { chaincodes })
