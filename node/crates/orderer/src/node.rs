@@ -124,6 +124,7 @@ impl Orderer {
             identity: parts.identity.clone(),
             tls: parts.tls.clone(),
             metrics: metrics.clone(),
+            runtime: tokio::runtime::Handle::current(),
         });
         let registrar = Arc::new(Registrar::new(context, parts.stores.clone()));
         let shutdown = CancellationToken::new();

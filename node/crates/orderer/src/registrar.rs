@@ -12,7 +12,7 @@ use weft_protos::common::Block;
 use weft_types::block::{self, BlockError as StructureError};
 use weft_types::{BlockNumber, ChannelId};
 
-use crate::chain::{ChainError, Channel, Context, Relation};
+use crate::chain::{ChainError, Channel, Context};
 use crate::membership::{self, ConsentersError};
 use crate::store::{ChainStore, StoreError, Stores};
 
@@ -180,6 +180,7 @@ impl Registrar {
         bundle.application().ok_or(missing("application"))?;
         membership::keys(&bundle).map_err(JoinError::Consensus)?;
         let id = bundle.channel_id().clone();
+        let join_number = join_block.header.as_ref().map_or(0, |header| header.number);
         let _changing = self.changing.lock().await;
         if self.channels.read().contains_key(&id) {
             return Err(JoinError::Exists);
@@ -199,18 +200,15 @@ impl Registrar {
             }
         };
         info!(channel = %id, "joined a channel");
-        let info = info_of(&channel, Some(self.relation(&bundle)));
+        // As it is before the first block is fetched or ordered.
+        let info = ChannelInfo {
+            name: id.as_str().to_owned(),
+            relation: self.context.relation_to(&bundle).as_str(),
+            status: if join_number == 0 { "active" } else { "onboarding" },
+            height: BlockNumber::from(join_number == 0),
+        };
         self.channels.write().insert(id, channel);
         Ok(info)
-    }
-
-    fn relation(&self, bundle: &weft_config::Bundle) -> Relation {
-        let key = self.context.tls_key();
-        match (membership::is_solo(bundle), membership::is_consenter(bundle, &key)) {
-            (true, _) => Relation::Other,
-            (false, true) => Relation::Consenter,
-            (false, false) => Relation::Follower,
-        }
     }
 
     /// Leaves a channel and deletes its store.
@@ -231,7 +229,7 @@ impl Registrar {
 
     /// A channel as the participation API shows it.
     pub fn info(&self, name: &str) -> Option<ChannelInfo> {
-        self.find(name).map(|channel| info_of(&channel, None))
+        self.find(name).map(|channel| info_of(&channel))
     }
 
     /// Stops all channels.
@@ -269,15 +267,11 @@ fn keep(store: &ChainStore, join_block: Block) -> Result<(), JoinError> {
     store.append(join_block, Durability::Synced).map(|_| ()).map_err(JoinError::Store)
 }
 
-fn info_of(channel: &Channel, expected: Option<Relation>) -> ChannelInfo {
+fn info_of(channel: &Channel) -> ChannelInfo {
     let status = channel.status();
-    let relation = match (status.onboarding, expected) {
-        (false, Some(expected)) => expected,
-        _ => status.relation,
-    };
     ChannelInfo {
         name: channel.id().as_str().to_owned(),
-        relation: relation.as_str(),
+        relation: status.relation.as_str(),
         status: match (&status.failure, status.onboarding) {
             (Some(_), _) => "failed",
             (None, true) => "onboarding",

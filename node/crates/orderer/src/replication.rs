@@ -115,8 +115,9 @@ impl Puller {
         trusted: Bundle,
     ) -> Self {
         let (sender, blocks) = mpsc::channel(AHEAD);
+        let runtime = context.runtime.clone();
         let work = Work { context, channel, chain: from, until, trusted, sender };
-        Self { blocks, task: tokio::spawn(work.run()), until }
+        Self { blocks, task: runtime.spawn(work.run()), until }
     }
 
     /// The next block; `None` when it has them all.
@@ -326,4 +327,29 @@ pub async fn newest(
     let next = blocks.message().await.map_err(|status| PullError::Call(Box::new(status)))?;
     let block = block_of(next)?;
     block::header(&block).map(|header| header.number).map_err(PullError::Link)
+}
+
+/// The newest block that any orderer has behind `from`, verified all the way; `None` when there
+/// is none. For a node that hears of no leader and wonders whether it was removed.
+pub async fn look_ahead(
+    context: Arc<Context>,
+    channel: ChannelId,
+    from: ChainEnd,
+    trusted: Bundle,
+) -> Option<Block> {
+    let limit = context.settings.cluster.replication.pull_timeout;
+    let mut height = 0;
+    for source in sources(&context, &trusted) {
+        let asked = timeout(limit, newest(&context, &channel, &source)).await;
+        height = height.max(asked.ok().and_then(Result::ok).map_or(0, |number| number + 1));
+    }
+    if height <= from.height {
+        return None;
+    }
+    let mut puller = Puller::start(context, channel, from, Some(height), trusted);
+    let mut last = None;
+    while let Ok(Some(pulled)) = timeout(limit * 2, puller.next()).await {
+        last = Some(pulled.block);
+    }
+    last
 }

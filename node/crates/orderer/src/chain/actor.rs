@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 use weft_config::Bundle;
+use weft_config::block as config_block;
 use weft_consensus::{EngineError, Event, Millis, NodeId, Role, Severity};
 use weft_protos::common::{Block, Status};
 use weft_protos::orderer::SubmitRequest;
@@ -18,7 +20,7 @@ use super::{ChainError, Channel, ChannelStatus, Context, Relation, Submit, parse
 use crate::broadcast::Outcome;
 use crate::membership::{self, ClusterView};
 use crate::msgprocessor::{Processor, Rejection};
-use crate::replication::{Pulled, Puller};
+use crate::replication::{self, ChainEnd, Pulled, Puller};
 
 /// Messages and envelopes taken in before the engine is asked what follows.
 const MESSAGE_BURST: usize = 512;
@@ -30,6 +32,10 @@ const STAND_EVERY: Duration = Duration::from_millis(100);
 const STAND_FOR: Duration = Duration::from_secs(60);
 /// Time to hand leadership over at a stop.
 const HAND_OVER: Duration = Duration::from_secs(1);
+/// Election timeouts without a leader after which a node looks whether it was removed, and the
+/// least time for it.
+const SUSPICION: u64 = 3;
+const MIN_SUSPICION_MS: u64 = 1000;
 
 /// What the actor is asked for.
 pub(super) enum Control {
@@ -58,6 +64,8 @@ pub(super) struct Actor {
     /// The configuration after the newest stored block; `None` before the genesis block.
     pub(super) bundle: Option<Bundle>,
     pub(super) join_block: Option<Block>,
+    /// What the join block makes of this node.
+    onboards_as: Relation,
     pub(super) inbox: Inbox,
     pub(super) unreachable: mpsc::Sender<NodeId>,
     pub(super) engine: Option<Running>,
@@ -70,6 +78,9 @@ pub(super) struct Actor {
     /// Whether the configuration may have made this node a consenter.
     pub(super) reconsider: bool,
     next_look: Instant,
+    /// Looks whether this node was removed without having heard of it.
+    scout: Option<JoinHandle<Option<Block>>>,
+    next_scout: Instant,
     stand: Option<Stand>,
     stopping: Option<(Instant, oneshot::Sender<()>)>,
     again: bool,
@@ -85,6 +96,7 @@ enum Woken {
     Unreachable(Option<NodeId>),
     Pulled(Option<Pulled>),
     Submit(Option<Submit>),
+    Scouted(Option<Block>),
     Time,
 }
 
@@ -102,7 +114,11 @@ impl Actor {
             batcher.configure(orderer);
         }
         let now = Instant::now();
+        let joined =
+            join_block.as_ref().and_then(|join| config_block::bundle_from_block(join).ok());
+        let onboards_as = joined.map_or(Relation::Follower, |joined| context.relation_to(&joined));
         Self {
+            onboards_as,
             channel,
             context,
             bundle,
@@ -118,6 +134,8 @@ impl Actor {
             config_reply: None,
             reconsider: true,
             next_look: now,
+            scout: None,
+            next_scout: now,
             stand: None,
             stopping: None,
             again: false,
@@ -170,6 +188,7 @@ impl Actor {
                 Woken::Pulled(None) => self.end_of_pull()?,
                 Woken::Submit(Some(submit)) => self.take(submit),
                 Woken::Message(None) | Woken::Unreachable(None) | Woken::Submit(None) => {}
+                Woken::Scouted(newest) => self.weigh_evidence(newest)?,
                 Woken::Time => self.look_at_time()?,
             }
         }
@@ -179,13 +198,14 @@ impl Actor {
         let deadline = self.deadline();
         let takes = self.takes_submits();
         let inbox = &mut self.inbox;
-        let puller = &mut self.puller;
+        let (puller, scout) = (&mut self.puller, &mut self.scout);
         tokio::select! {
             biased;
             control = inbox.control.recv() => Woken::Control(control),
             message = inbox.messages.recv() => Woken::Message(message),
             Some(node) = inbox.unreachable.recv() => Woken::Unreachable(Some(node)),
             pulled = next(puller) => Woken::Pulled(pulled),
+            newest = scouted(scout) => Woken::Scouted(newest),
             Some(submit) = inbox.submits.recv(), if takes => Woken::Submit(Some(submit)),
             () = until(deadline) => Woken::Time,
         }
@@ -431,6 +451,7 @@ impl Actor {
     fn look_at_time(&mut self) -> Result<(), ChainError> {
         self.receive(Event::Tick)?;
         self.stand_if_due()?;
+        self.scout_if_due();
         if self.engine.is_none() && self.next_look <= Instant::now() {
             // The node's own certificate may have been exchanged for one that is a consenter's.
             let every = self.context.settings.cluster.replication.refresh_interval;
@@ -438,6 +459,41 @@ impl Actor {
             self.reconsider = true;
         }
         Ok(())
+    }
+
+    /// A node that was removed while it was out of touch is not told: the others do not talk to
+    /// it any more. The blocks tell (Fabric: `orderer/consensus/etcdraft/eviction.go`).
+    fn scout_if_due(&mut self) {
+        let now = self.now();
+        let (Some(running), Some(bundle)) = (&self.engine, &self.bundle) else { return };
+        let Some(since) = running.engine.status().leaderless_since else { return };
+        let suspicious = running.election_ms.saturating_mul(SUSPICION).max(MIN_SUSPICION_MS);
+        if now.since(since) < suspicious || self.scout.is_some() || Instant::now() < self.next_scout
+        {
+            return;
+        }
+        self.next_scout = Instant::now() + Duration::from_millis(suspicious);
+        let tip = self.channel.store.tip();
+        let from =
+            ChainEnd { height: tip.height, last_hash: tip.last_hash, bundle: Some(bundle.clone()) };
+        let (context, channel) = (self.context.clone(), self.channel.id.clone());
+        let look = replication::look_ahead(context, channel, from, bundle.clone());
+        self.scout = Some(self.context.runtime.spawn(look));
+    }
+
+    fn weigh_evidence(&mut self, newest: Option<Block>) -> Result<(), ChainError> {
+        self.scout = None;
+        let (Some(running), Some(newest)) = (&self.engine, newest) else { return Ok(()) };
+        let said = crate::blockwriter::read_engine_metadata(&newest).ok().flatten();
+        let removed = said.is_some_and(|said| !said.consenter_ids.contains(&running.node));
+        if !removed || self.leader.is_some() {
+            return Ok(());
+        }
+        // As after a join with this block: the chain up to it still has to be fetched.
+        self.channel.store.set_join_block(&newest).map_err(ChainError::Store)?;
+        self.join_block = Some(newest);
+        self.onboards_as = Relation::Follower;
+        self.leave_cluster()
     }
 
     /// Has the engine stand for election soon, and again until there is a leader: the first
@@ -495,11 +551,7 @@ impl Actor {
 
     /// Makes the state known to everybody else.
     fn publish(&mut self) {
-        let relation = match (&self.engine, &self.bundle) {
-            (_, Some(bundle)) if membership::is_solo(bundle) => Relation::Other,
-            (Some(_), _) => Relation::Consenter,
-            (None, _) => Relation::Follower,
-        };
+        let relation = self.relation();
         let engine = self.engine.as_ref().map(|running| running.engine.status());
         let status = ChannelStatus {
             relation,
@@ -518,6 +570,17 @@ impl Actor {
         let election = self.engine.as_ref().map_or(0, |running| running.election_ms);
         let lost = engine.and_then(|engine| engine.leaderless_since);
         self.channel.set_available(lost.is_none_or(|since| self.now().since(since) < election));
+    }
+
+    /// While blocks are fetched, what the join block makes of this node.
+    fn relation(&self) -> Relation {
+        let solo = |bundle: &Bundle| membership::is_solo(bundle);
+        match (&self.engine, &self.join_block, &self.bundle) {
+            (Some(_), _, Some(bundle)) if solo(bundle) => Relation::Other,
+            (Some(_), _, _) => Relation::Consenter,
+            (None, Some(_), _) => self.onboards_as,
+            (None, None, _) => Relation::Follower,
+        }
     }
 
     fn measure(&self, engine: Option<&weft_consensus::Status>) {
@@ -562,6 +625,7 @@ impl Actor {
             rpc_timeout: settings.cluster.rpc_timeout,
             max_message: settings.limits.max_message_bytes,
             unreachable: self.unreachable.clone(),
+            runtime: self.context.runtime.clone(),
         };
         let before = self.channel.links.load_full();
         let links =
@@ -574,6 +638,13 @@ impl Actor {
 async fn next(puller: &mut Option<Puller>) -> Option<Pulled> {
     match puller {
         Some(puller) => puller.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn scouted(scout: &mut Option<JoinHandle<Option<Block>>>) -> Option<Block> {
+    match scout {
+        Some(scout) => scout.await.ok().flatten(),
         None => std::future::pending().await,
     }
 }

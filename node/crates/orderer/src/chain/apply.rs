@@ -250,7 +250,7 @@ impl Actor {
     }
 
     /// This node was removed from the cluster.
-    fn leave_cluster(&mut self) -> Result<(), ChainError> {
+    pub(super) fn leave_cluster(&mut self) -> Result<(), ChainError> {
         info!(channel = %self.channel.id, "was removed from the channel's consenters");
         self.engine = None;
         self.lose_leadership();

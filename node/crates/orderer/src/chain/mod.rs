@@ -67,6 +67,8 @@ pub struct Context {
     pub pool: ChannelPool,
     /// What is counted.
     pub metrics: Metrics,
+    /// Where tasks that use the network run. Channels have threads of their own.
+    pub runtime: tokio::runtime::Handle,
 }
 
 impl Context {
@@ -77,6 +79,15 @@ impl Context {
         let leaf = identity.as_ref().and_then(|identity| identity.chain().first());
         let certificate = leaf.and_then(|leaf| weft_crypto::Certificate::from_der(leaf).ok());
         certificate.map(|c| c.public_key().spki_der().to_vec()).unwrap_or_default()
+    }
+
+    /// What the node is to a channel with this configuration.
+    pub(crate) fn relation_to(&self, bundle: &Bundle) -> Relation {
+        match (membership::is_solo(bundle), membership::is_consenter(bundle, &self.tls_key())) {
+            (true, _) => Relation::Other,
+            (false, true) => Relation::Consenter,
+            (false, false) => Relation::Follower,
+        }
     }
 }
 
@@ -251,8 +262,7 @@ impl Channel {
         let (messages, message_queue) = mpsc::channel(MESSAGES);
         let (control, controls) = mpsc::channel(CONTROLS);
         let (unreachable, unreachable_queue) = mpsc::channel(CONTROLS);
-        let relation =
-            if membership::is_solo(&bundle) { Relation::Other } else { Relation::Follower };
+        let relation = context.relation_to(&bundle);
         let status = ChannelStatus {
             relation,
             node: None,
@@ -291,7 +301,9 @@ impl Channel {
             unreachable: unreachable_queue,
         };
         let actor = Actor::new(channel.clone(), stored, joined_with, inbox, unreachable);
-        let runtime = tokio::runtime::Handle::current();
+        // Of its own, so that waiting for the disk holds nobody else up.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let runtime = runtime.map_err(ChainError::Thread)?;
         let thread = std::thread::Builder::new()
             .name(format!("chain-{}", channel.id))
             .spawn(move || runtime.block_on(actor.run()))

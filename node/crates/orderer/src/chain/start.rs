@@ -1,5 +1,7 @@
 //! Making an engine from what is stored.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures::future::join_all;
 use tokio::time::timeout;
@@ -45,7 +47,7 @@ pub(super) fn own_id(bundle: &Bundle, applied: &Applied, tls_key: &[u8]) -> Opti
 /// another consenter has more blocks: then this node may have lost its disk. One that has the id
 /// assigned last was just added. Any other had acted before.
 pub(super) async fn fresh_start(
-    context: &Context,
+    context: &Arc<Context>,
     bundle: &Bundle,
     node: NodeId,
     applied: &Applied,
@@ -59,7 +61,7 @@ pub(super) async fn fresh_start(
 }
 
 async fn others_are_ahead(
-    context: &Context,
+    context: &Arc<Context>,
     bundle: &Bundle,
     node: NodeId,
     applied: &Applied,
@@ -68,12 +70,14 @@ async fn others_are_ahead(
     let others = view.nodes().iter().filter(|(id, _)| **id != node);
     let probes = others.map(|(_, other)| {
         let source = Source { address: other.endpoint.to_string() };
-        async move {
-            let asked = replication::newest(context, bundle.channel_id(), &source);
+        let (shared, channel) = (context.clone(), bundle.channel_id().clone());
+        context.runtime.spawn(async move {
+            let asked = replication::newest(&shared, &channel, &source);
             timeout(PROBE, asked).await.ok().and_then(Result::ok)
-        }
+        })
     });
-    let newest: Vec<Option<BlockNumber>> = join_all(probes).await;
+    let newest: Vec<Option<BlockNumber>> =
+        join_all(probes).await.into_iter().map(|probe| probe.ok().flatten()).collect();
     newest.into_iter().flatten().any(|number| number > 0)
 }
 

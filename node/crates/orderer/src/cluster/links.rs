@@ -10,7 +10,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel as Transport;
-use tracing::{debug, info};
+use tracing::debug;
 use weft_consensus::NodeId;
 use weft_protos::orderer::cluster_client::ClusterClient;
 use weft_protos::orderer::step_request::Payload as Request;
@@ -39,6 +39,7 @@ pub(crate) struct LinkOptions {
     pub rpc_timeout: Duration,
     pub max_message: usize,
     pub unreachable: mpsc::Sender<NodeId>,
+    pub runtime: tokio::runtime::Handle,
 }
 
 enum Outgoing {
@@ -115,7 +116,7 @@ fn open(channel: &ChannelId, id: NodeId, node: &Node, options: &LinkOptions) -> 
             queue,
             options: options.clone(),
         };
-        (sender, tokio::spawn(task.run()).abort_handle())
+        (sender, options.runtime.spawn(task.run()).abort_handle())
     };
     let (messages, first) = start(options.send_buffer);
     let (submits, second) = start(SUBMIT_QUEUE);
@@ -191,7 +192,7 @@ impl Task {
             .map_err(|_| "no answer in time".to_owned())?
             .map_err(|status| describe(&status))?
             .into_inner();
-        info!(channel = %self.channel, node = self.id, address = self.endpoint.address, "opened a stream");
+        debug!(channel = %self.channel, node = self.id, address = self.endpoint.address, "opened a stream");
         loop {
             let overdue = waiting.front().map(|(since, _)| *since + limit);
             tokio::select! {

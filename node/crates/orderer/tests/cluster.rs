@@ -1,0 +1,254 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+//! Orderers on loopback: ordering, fail-over, growth, eviction, restart.
+
+mod support;
+
+use std::time::Duration;
+
+use support::*;
+use weft_config::edit;
+use weft_protos::common::Status;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lone_orderer_without_agreement_orders_and_restarts() {
+    let network = network(1);
+    let genesis = weft_config::genesis::block(&network.solo_profile("supply")).unwrap();
+    let mut nodes = started(&network, &genesis).await;
+    let client = &network.org(1).client;
+    let orderer = nodes[0].client(client);
+    let sent: Vec<_> = (0..5).map(|n| transaction(client, &format!("tx {n}"))).collect();
+    for envelope in &sent {
+        broadcast(&orderer, envelope).await;
+    }
+    eventually("all are ordered", || transactions(&nodes[0]).len() == 5).await;
+    let expected: Vec<_> = sent.iter().map(encoded).collect();
+    assert_eq!(transactions(&nodes[0]), expected);
+
+    let before = header_hashes(&nodes[0]);
+    nodes[0].stop().await;
+    nodes[0].start(&network).await;
+    assert_eq!(header_hashes(&nodes[0]), before);
+    broadcast(&nodes[0].client(client), &transaction(client, "after")).await;
+    eventually("it goes on", || transactions(&nodes[0]).len() == 6).await;
+    nodes[0].stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_orderers_agree_whoever_is_asked() {
+    let network = network(3);
+    let mut nodes = started(&network, &network.genesis("supply")).await;
+    let client = &network.org(1).client;
+    leader(&nodes).await;
+    let mut sent = Vec::new();
+    for n in 0..12 {
+        let envelope = transaction(client, &format!("tx {n}"));
+        broadcast(&nodes[n % 3].client(client), &envelope).await;
+        sent.push(encoded(&envelope));
+    }
+    eventually("all are ordered", || nodes.iter().all(|n| transactions(n).len() >= 12)).await;
+    let all: Vec<&Node> = nodes.iter().collect();
+    agreed(&all, 2).await;
+    let mut ordered = transactions(&nodes[0]);
+    ordered.sort();
+    sent.sort();
+    assert_eq!(ordered, sent);
+    for node in &mut nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ordering_goes_on_without_the_leader_and_it_catches_up() {
+    let network = network(3);
+    let mut nodes = started(&network, &network.genesis("supply")).await;
+    let client = &network.org(1).client;
+    let first = leader(&nodes).await;
+    broadcast(&nodes[first].client(client), &transaction(client, "one")).await;
+    eventually("all have it", || nodes.iter().all(|n| n.height() == 2)).await;
+    nodes[first].stop().await;
+    let other = (first + 1) % 3;
+    broadcast(&nodes[other].client(client), &transaction(client, "two")).await;
+    let running = |n: &Node| n.handle.is_some();
+    eventually("the others have it", || {
+        nodes.iter().filter(|n| running(n)).all(|n| n.height() == 3)
+    })
+    .await;
+    nodes[first].start(&network).await;
+    let all: Vec<&Node> = nodes.iter().collect();
+    agreed(&all, 3).await;
+    for node in &mut nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_restart_from_what_they_stored() {
+    let network = network(3);
+    let mut nodes = started(&network, &network.genesis("supply")).await;
+    let client = &network.org(1).client;
+    broadcast(&nodes[0].client(client), &transaction(client, "one")).await;
+    eventually("all have it", || nodes.iter().all(|n| n.height() == 2)).await;
+    for node in &mut nodes {
+        node.stop().await;
+    }
+    for node in &mut nodes {
+        node.start(&network).await;
+    }
+    broadcast(&nodes[1].client(client), &transaction(client, "two")).await;
+    let all: Vec<&Node> = nodes.iter().collect();
+    agreed(&all, 3).await;
+    for node in &mut nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_orderer_follows_then_becomes_a_consenter_and_is_evicted() {
+    let mut network = network(3);
+    let mut nodes = started(&network, &network.genesis("supply")).await;
+    let client = network.org(1).client.clone();
+    broadcast(&nodes[0].client(&client), &transaction(&client, "one")).await;
+
+    // Joins with the genesis block, in which it is no consenter.
+    let added = one_more(&mut network);
+    let mut newcomer = Node::new(&network, &added);
+    newcomer.start(&network).await;
+    let info = newcomer.admin(&network).join(&network.genesis("supply")).await.unwrap();
+    assert_eq!(info.consensus_relation, "follower");
+    eventually("it follows", || newcomer.height() >= 2).await;
+
+    let status = reconfigure(&nodes[0], &network, |config| {
+        edit::add_consenter(config, &added.consenter()).unwrap();
+    })
+    .await;
+    assert_eq!(status, Status::Success);
+    let relation = |node: &Node| node.channel().status().relation.as_str();
+    eventually("it is a consenter", || relation(&newcomer) == "consenter").await;
+    broadcast(&newcomer.client(&client), &transaction(&client, "two")).await;
+    let mut all: Vec<&Node> = nodes.iter().collect();
+    all.push(&newcomer);
+    agreed(&all, 4).await;
+
+    // Its vote counts: three of four go on without one of the old ones.
+    let gone = (leader(&nodes).await + 1) % 3;
+    nodes[gone].stop().await;
+    broadcast(&newcomer.client(&client), &transaction(&client, "three")).await;
+    eventually("they go on", || newcomer.height() >= 5).await;
+    nodes[gone].start(&network).await;
+    eventually("it is back", || nodes[gone].height() >= 5).await;
+
+    let asked = leader(&nodes).await;
+    let status = reconfigure(&nodes[asked], &network, |config| {
+        edit::remove_consenter(config, &added.endpoint).unwrap();
+    })
+    .await;
+    assert_eq!(status, Status::Success);
+    eventually("it is evicted", || relation(&newcomer) == "follower").await;
+    broadcast(&nodes[0].client(&client), &transaction(&client, "four")).await;
+    let mut all: Vec<&Node> = nodes.iter().collect();
+    all.push(&newcomer);
+    agreed(&all, 7).await;
+    newcomer.stop().await;
+    for node in &mut nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_orderer_grows_to_two_by_a_config_block() {
+    let mut network = network(1);
+    let mut nodes = started(&network, &network.genesis("supply")).await;
+    let client = network.org(1).client.clone();
+    broadcast(&nodes[0].client(&client), &transaction(&client, "one")).await;
+    let added = one_more(&mut network);
+    let status = reconfigure(&nodes[0], &network, |config| {
+        edit::add_consenter(config, &added.consenter()).unwrap();
+    })
+    .await;
+    assert_eq!(status, Status::Success);
+    eventually("the change is written", || nodes[0].height() == 3).await;
+    let mut newcomer = Node::new(&network, &added);
+    newcomer.start(&network).await;
+    let info = newcomer.admin(&network).join(&config_block(&nodes[0])).await.unwrap();
+    assert_eq!((info.status.as_str(), info.height), ("onboarding", 0));
+    let client_of = newcomer.client(&client);
+    eventually("it has onboarded", || newcomer.height() == 3).await;
+    broadcast(&client_of, &transaction(&client, "two")).await;
+    agreed(&[&nodes[0], &newcomer], 4).await;
+    newcomer.stop().await;
+    nodes[0].stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_that_loses_the_quorum_is_refused() {
+    let mut network = network(3);
+    let mut nodes = started(&network, &network.genesis("supply")).await;
+    let client = network.org(1).client.clone();
+    let first = leader(&nodes).await;
+    broadcast(&nodes[first].client(&client), &transaction(&client, "one")).await;
+    eventually("all have it", || nodes.iter().all(|n| n.height() == 2)).await;
+    let down = (first + 1) % 3;
+    nodes[down].stop().await;
+    // Long enough for the leader to miss it (an election timeout of 10 × 50 ms).
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let first = leader(&nodes).await;
+    // Two alive of four would be no quorum.
+    let added = one_more(&mut network);
+    let refused = reconfigure(&nodes[first], &network, |config| {
+        edit::add_consenter(config, &added.consenter()).unwrap();
+    })
+    .await;
+    assert_eq!(refused, Status::BadRequest);
+    // Removing the dead one is what an administrator does instead.
+    let dead = nodes[down].node.endpoint.clone();
+    let other = (0..3).find(|n| *n != down && *n != first).unwrap();
+    let status = reconfigure(&nodes[other], &network, |config| {
+        edit::remove_consenter(config, &dead).unwrap();
+    })
+    .await;
+    assert_eq!(status, Status::Success);
+    eventually("it is removed", || nodes[first].height() == 3 && nodes[other].height() == 3).await;
+
+    // The one that was removed while it was down learns of it when it is back.
+    nodes[down].start(&network).await;
+    let relation = |node: &Node| node.channel().status().relation.as_str();
+    eventually("it has learnt of it", || {
+        relation(&nodes[down]) == "follower" && nodes[down].height() == 3
+    })
+    .await;
+    for node in &mut nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_far_behind_catches_up_from_blocks() {
+    let network = network(3);
+    let mut profile = network.profile("supply");
+    if let weft_config::Consensus::Raft(raft) = &mut profile.orderer.consensus {
+        raft.options.snapshot_interval_size = 4096;
+    }
+    let genesis = weft_config::genesis::block(&profile).unwrap();
+    let mut nodes = started(&network, &genesis).await;
+    let client = &network.org(1).client;
+    let first = leader(&nodes).await;
+    broadcast(&nodes[first].client(client), &transaction(client, "one")).await;
+    eventually("all have it", || nodes.iter().all(|n| n.height() == 2)).await;
+    let behind = (first + 1) % 3;
+    nodes[behind].stop().await;
+    let orderer = nodes[first].client(client);
+    for n in 0..40 {
+        broadcast(&orderer, &transaction(client, &format!("{n} {}", "x".repeat(1000)))).await;
+    }
+    eventually("all are ordered", || transactions(&nodes[first]).len() == 41).await;
+    let height = nodes[first].height();
+    nodes[behind].start(&network).await;
+    let all: Vec<&Node> = nodes.iter().collect();
+    agreed(&all, height).await;
+    broadcast(&nodes[behind].client(client), &transaction(client, "last")).await;
+    agreed(&all, height + 1).await;
+    for node in &mut nodes {
+        node.stop().await;
+    }
+}

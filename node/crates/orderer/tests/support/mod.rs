@@ -1,0 +1,321 @@
+#![allow(dead_code)]
+
+//! Orderers of a test network on the loopback address, with stores in memory.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use prost::Message as _;
+use weft_client::{Connection, ConnectionSpec, Participation};
+use weft_config::{Bundle, Endpoint, block as config_block};
+use weft_ledger::kv::memory::MemoryKv;
+use weft_ledger::kv::{Kv, KvError};
+use weft_msp::SigningIdentity;
+use weft_orderer::{Orderer, OrdererHandle, OrdererParts, Stores};
+use weft_protos::common::{Block, Config, Envelope, HeaderType, Status};
+use weft_rpc::tls::{ReloadingTls, RootSet, TlsIdentity};
+use weft_settings::OrdererSettings;
+use weft_testkit::network::{Network, OrdererNode};
+use weft_testkit::tx;
+use weft_types::envelope::EnvelopeSpec;
+use weft_types::seek::Position;
+use weft_types::{ChannelId, Signer, Timestamp, block};
+
+/// Longest wait for anything.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Stores that outlive their orderer.
+#[derive(Default)]
+pub struct MemoryStores(Mutex<BTreeMap<ChannelId, Arc<MemoryKv>>>);
+
+impl Stores for MemoryStores {
+    fn open(&self, channel: &ChannelId) -> Result<Arc<dyn Kv>, KvError> {
+        Ok(self.0.lock().entry(channel.clone()).or_default().clone())
+    }
+
+    fn list(&self) -> Result<Vec<ChannelId>, KvError> {
+        Ok(self.0.lock().keys().cloned().collect())
+    }
+
+    fn remove(&self, channel: &ChannelId) -> Result<(), KvError> {
+        self.0.lock().remove(channel);
+        Ok(())
+    }
+}
+
+pub fn channel() -> ChannelId {
+    ChannelId::new("supply").unwrap()
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Lines of the nodes' logs, where `WEFT_LOG` names a level.
+fn log() {
+    if let Ok(spec) = std::env::var("WEFT_LOG") {
+        let logging = weft_settings::Logging { spec, ..weft_settings::Logging::default() };
+        let _ = weft_ops::logging::init(&logging);
+    }
+}
+
+/// A network of two organizations and so many orderers, each with a port of its own.
+pub fn network(orderers: u16) -> Network {
+    log();
+    let mut network = Network::new(2, orderers);
+    for orderer in &mut network.orderers {
+        orderer.endpoint = Endpoint::new("127.0.0.1", free_port());
+    }
+    network
+}
+
+pub fn one_more(network: &mut Network) -> OrdererNode {
+    let number = u16::try_from(network.orderers.len()).unwrap();
+    let mut node = OrdererNode::new(&network.orderer_org, number);
+    node.endpoint = Endpoint::new("127.0.0.1", free_port());
+    node
+}
+
+/// An orderer that may be running.
+pub struct Node {
+    pub node: OrdererNode,
+    pub stores: Arc<MemoryStores>,
+    pub handle: Option<OrdererHandle>,
+    pub participation: Option<String>,
+    tls_root: weft_crypto::Certificate,
+}
+
+pub fn tls_identity(tls: &weft_testkit::org::TlsIdentity) -> TlsIdentity {
+    TlsIdentity::from_pem(&tls.cert_pem(), tls.key_pem().as_bytes(), "a test").unwrap()
+}
+
+fn roots(network: &Network) -> RootSet {
+    RootSet::fixed(vec![network.orderer_org.tls_ca.certificate().der().to_vec().into()]).unwrap()
+}
+
+impl Node {
+    pub fn new(network: &Network, node: &OrdererNode) -> Self {
+        Self {
+            node: node.clone(),
+            stores: Arc::default(),
+            handle: None,
+            participation: None,
+            tls_root: network.orderer_org.tls_ca.certificate().clone(),
+        }
+    }
+
+    pub fn settings(&self) -> OrdererSettings {
+        let mut settings = OrdererSettings {
+            listen: self.node.endpoint.to_string(),
+            external_address: self.node.endpoint.to_string(),
+            ..OrdererSettings::default()
+        };
+        settings.participation.listen = "127.0.0.1:0".to_owned();
+        settings.cluster.replication.retry_interval = Duration::from_millis(100);
+        settings.cluster.replication.refresh_interval = Duration::from_secs(1);
+        settings.limits.shutdown_timeout = Duration::from_millis(500);
+        settings
+    }
+
+    pub async fn start(&mut self, network: &Network) {
+        self.start_with(network, self.settings()).await;
+    }
+
+    pub async fn start_with(&mut self, network: &Network, settings: OrdererSettings) {
+        let tls = ReloadingTls::from_parts(
+            Some(tls_identity(&self.node.tls)),
+            roots(network),
+            roots(network),
+        );
+        let parts = OrdererParts {
+            settings,
+            identity: self.node.identity.clone(),
+            tls,
+            admin_roots: roots(network),
+            stores: self.stores.clone(),
+            registry: prometheus::Registry::new(),
+            health: weft_ops::health::Health::new(),
+        };
+        let handle = Orderer::start(parts).await.unwrap();
+        self.participation = handle.participation_addr().map(|at| at.to_string());
+        self.handle = Some(handle);
+    }
+
+    pub async fn stop(&mut self) {
+        if let Some(handle) = self.handle.take() {
+            handle.shutdown().await;
+        }
+    }
+
+    pub fn spec(&self, client: Option<TlsIdentity>) -> ConnectionSpec {
+        ConnectionSpec {
+            address: self.node.endpoint.to_string(),
+            server_name: None,
+            roots: vec![self.tls_root.clone()],
+            client,
+        }
+    }
+
+    pub fn client(&self, signer: &SigningIdentity) -> weft_client::Orderer {
+        let connection = Connection::new(&self.spec(None)).unwrap();
+        weft_client::Orderer::new(connection, Arc::new(signer.clone()))
+    }
+
+    pub fn admin(&self, network: &Network) -> Participation {
+        let tls = network.orderer_org.tls("admin", &[]);
+        self.admin_with(Some(tls_identity(&tls)))
+    }
+
+    pub fn admin_with(&self, client: Option<TlsIdentity>) -> Participation {
+        let address = self.participation.clone().unwrap();
+        Participation::new(&ConnectionSpec { address, ..self.spec(client) }).unwrap()
+    }
+
+    pub fn channel(&self) -> Arc<weft_orderer::chain::Channel> {
+        self.handle.as_ref().unwrap().registrar().find("supply").unwrap()
+    }
+
+    pub fn height(&self) -> u64 {
+        self.channel().store().height()
+    }
+
+    pub fn leads(&self) -> bool {
+        self.handle.is_some() && self.channel().status().leading
+    }
+}
+
+/// Starts all orderers of the network and joins them to the channel of this genesis block.
+pub async fn started(network: &Network, genesis: &Block) -> Vec<Node> {
+    let mut nodes = Vec::new();
+    for orderer in &network.orderers {
+        let mut node = Node::new(network, orderer);
+        node.start(network).await;
+        node.admin(network).join(genesis).await.unwrap();
+        nodes.push(node);
+    }
+    nodes
+}
+
+/// Waits until something holds.
+pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "it never came about that {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+pub async fn leader(nodes: &[Node]) -> usize {
+    eventually("somebody leads", || nodes.iter().any(Node::leads)).await;
+    nodes.iter().position(Node::leads).unwrap()
+}
+
+pub fn now() -> Timestamp {
+    Timestamp::from_system_time(std::time::SystemTime::now())
+}
+
+/// A transaction of some size, as the orderer sees one.
+pub fn transaction(signer: &dyn Signer, content: &str) -> Envelope {
+    envelope(HeaderType::EndorserTransaction, signer, content.to_owned().into())
+}
+
+pub fn envelope(kind: HeaderType, signer: &dyn Signer, data: Bytes) -> Envelope {
+    let spec = EnvelopeSpec {
+        header_type: kind,
+        channel_id: Some(channel()),
+        data,
+        timestamp: now(),
+        nonce: tx::nonce(),
+        tls_cert_hash: Bytes::new(),
+    };
+    spec.sign(signer).unwrap()
+}
+
+/// Broadcasts until an orderer takes the envelope, as a client with patience does.
+pub async fn broadcast(client: &weft_client::Orderer, envelope: &Envelope) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match client.broadcast(envelope.clone()).await {
+            Ok(()) => return,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+pub fn status_of(result: Result<(), weft_client::ClientError>) -> Status {
+    match result {
+        Ok(()) => Status::Success,
+        Err(weft_client::ClientError::Broadcast { status, .. }) => status,
+        Err(other) => panic!("no status: {other}"),
+    }
+}
+
+/// All transactions of a chain's blocks behind the genesis block, in order.
+pub fn transactions(node: &Node) -> Vec<Bytes> {
+    let channel = node.channel();
+    let store = channel.store();
+    (1..store.height())
+        .flat_map(|number| block::transactions(&store.block(number).unwrap().unwrap()).to_vec())
+        .collect()
+}
+
+pub fn header_hashes(node: &Node) -> Vec<[u8; 32]> {
+    let channel = node.channel();
+    let store = channel.store();
+    (0..store.height())
+        .map(|number| {
+            let block = store.block(number).unwrap().unwrap();
+            block::header_hash(block.header.as_ref().unwrap())
+        })
+        .collect()
+}
+
+/// Waits until all have the same chain of at least this height, and returns it.
+pub async fn agreed(nodes: &[&Node], height: u64) {
+    let reached = || nodes.iter().all(|node| node.height() >= height);
+    eventually(&format!("all reach height {height}"), reached).await;
+    let same = || {
+        let first = header_hashes(nodes[0]);
+        nodes.iter().all(|node| header_hashes(node) == first)
+    };
+    eventually("all have the same chain", same).await;
+}
+
+/// Sends a change of the configuration, signed by all administrators.
+pub async fn reconfigure(
+    node: &Node,
+    network: &Network,
+    change: impl FnOnce(&mut Config),
+) -> Status {
+    let client = node.client(&network.org(1).admin);
+    let update = update(&node.channel().bundle(), network, change);
+    status_of(client.broadcast(update).await)
+}
+
+pub fn update(bundle: &Bundle, network: &Network, change: impl FnOnce(&mut Config)) -> Envelope {
+    let mut changed = bundle.config().clone();
+    change(&mut changed);
+    let admins = network.admins();
+    let signers: Vec<&dyn Signer> = admins.iter().map(|admin| *admin as &dyn Signer).collect();
+    tx::config_update(bundle, &changed, &signers)
+}
+
+/// The newest config block of a node.
+pub fn config_block(node: &Node) -> Block {
+    let block = node.channel().store().last_config_block().unwrap().unwrap();
+    assert!(config_block::is_config_block(&block));
+    block
+}
+
+pub async fn newest(client: &weft_client::Orderer) -> Block {
+    client.block(&channel(), Position::Newest).await.unwrap()
+}
+
+pub fn encoded(envelope: &Envelope) -> Bytes {
+    envelope.encode_to_vec().into()
+}
