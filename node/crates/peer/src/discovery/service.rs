@@ -1,0 +1,244 @@
+//! `discovery.Discovery` (Fabric: discovery/service.go).
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::Semaphore;
+use tonic::{Request, Response, Status};
+use weft_msp::policy::SignedData;
+use weft_protos::discovery::discovery_server::Discovery as DiscoveryRpc;
+use weft_protos::discovery::{self, Query, QueryResult, SignedRequest, query, query_result};
+use weft_protos::ext::decode;
+use weft_protos::peer::ChaincodeInterest;
+use weft_rpc::listen::PeerInfo;
+use weft_types::Timestamp;
+
+use super::answers;
+use super::auth::AuthCache;
+use super::endorsers::Endorsers;
+use crate::acl::{Acl, WRITERS};
+use crate::channel::{Channel, Channels, report};
+
+/// Queries of one request at most.
+const MAX_QUERIES: usize = 64;
+
+/// Settings of discovery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Whether every member of the peer's organization may ask about the peer as a whole; else only
+    /// its administrators.
+    pub org_members_allowed: bool,
+    /// Requests at one time.
+    pub concurrency: usize,
+}
+
+/// The service. Clones share everything.
+#[derive(Clone)]
+pub struct Discovery {
+    channels: Arc<Channels>,
+    acl: Acl,
+    endorsers: Endorsers,
+    options: Options,
+    admitted: Arc<AuthCache>,
+    places: Arc<Semaphore>,
+}
+
+/// A query is not answered. The text reaches the client.
+struct Refusal(String);
+
+impl Discovery {
+    /// The service for the channels' members.
+    #[must_use]
+    pub fn new(channels: Arc<Channels>, acl: Acl, endorsers: Endorsers, options: Options) -> Self {
+        let places = Arc::new(Semaphore::new(options.concurrency.min(Semaphore::MAX_PERMITS)));
+        let admitted = Arc::default();
+        Self { channels, acl, endorsers, options, admitted, places }
+    }
+
+    fn answer(&self, query: Query, signed: &SignedData) -> QueryResult {
+        let result = self.admit(&query.channel, signed).and_then(|channel| match channel {
+            Some(channel) => self.channel_query(&channel, query),
+            None => self.local_query(&query),
+        });
+        let result = result.unwrap_or_else(|Refusal(content)| {
+            query_result::Result::Error(discovery::Error { content })
+        });
+        QueryResult { result: Some(result) }
+    }
+
+    /// Checks that whoever signed may ask about a channel, or about the peer where none is named.
+    fn admit(&self, name: &str, signed: &SignedData) -> Result<Option<Arc<Channel>>, Refusal> {
+        let denied = |reason: String| {
+            tracing::warn!(channel = name, reason, "refused a discovery query");
+            Refusal("access denied".to_owned())
+        };
+        let now = Timestamp::from_system_time(SystemTime::now());
+        if name.is_empty() {
+            let checked = match self.options.org_members_allowed {
+                true => self.acl.check_member(signed, now),
+                false => self.acl.check_admin(signed, now),
+            };
+            return checked.map(|()| None).map_err(|error| denied(error.to_string()));
+        }
+        let channel = self.channels.get_str(name);
+        let channel = channel.ok_or_else(|| denied("no such channel".to_owned()))?;
+        let bundle = channel.bundle();
+        if !self.admitted.knows(name, bundle.sequence(), signed) {
+            let policy = bundle.policies().get(WRITERS);
+            let policy = policy.map_err(|error| denied(report(&error)))?;
+            policy
+                .evaluate(std::slice::from_ref(signed), now)
+                .map_err(|error| denied(report(&error)))?;
+            self.admitted.remember(name, bundle.sequence(), signed);
+        }
+        Ok(Some(channel))
+    }
+
+    fn local_query(&self, query: &Query) -> Result<query_result::Result, Refusal> {
+        match query.query {
+            Some(query::Query::LocalPeers(_)) => {
+                let members = answers::local_peers(self.endorsers.membership());
+                Ok(query_result::Result::Members(members))
+            }
+            _ => Err(unknown()),
+        }
+    }
+
+    fn channel_query(
+        &self,
+        channel: &Channel,
+        query: Query,
+    ) -> Result<query_result::Result, Refusal> {
+        match query.query {
+            Some(query::Query::ConfigQuery(_)) => {
+                let config = answers::config(&channel.bundle());
+                Ok(query_result::Result::ConfigResult(config))
+            }
+            Some(query::Query::PeerQuery(query)) => {
+                let peers = self.endorsers.peers(channel, query.filter.as_ref());
+                let peers = peers.map_err(|error| Refusal(error.to_string()))?;
+                Ok(query_result::Result::Members(answers::channel_peers(peers)))
+            }
+            Some(query::Query::CcQuery(query)) => self.chaincodes(channel, &query.interests),
+            _ => Err(unknown()),
+        }
+    }
+
+    fn chaincodes(
+        &self,
+        channel: &Channel,
+        interests: &[ChaincodeInterest],
+    ) -> Result<query_result::Result, Refusal> {
+        check_interests(interests)?;
+        let mut content = Vec::with_capacity(interests.len());
+        for interest in interests {
+            let descriptor = self.endorsers.describe(channel, interest).map_err(|error| {
+                let call = text(interest);
+                tracing::info!(channel = %channel.id(), call, %error, "nobody can endorse");
+                Refusal(format!("failed constructing descriptor for {call}"))
+            })?;
+            let peers = self.endorsers.membership().channel_peers(channel);
+            content.push(answers::descriptor(&descriptor, &peers));
+        }
+        let result = discovery::ChaincodeQueryResult { content };
+        Ok(query_result::Result::CcQueryRes(result))
+    }
+}
+
+fn unknown() -> Refusal {
+    Refusal("unknown or missing request type".to_owned())
+}
+
+fn check_interests(interests: &[ChaincodeInterest]) -> Result<(), Refusal> {
+    let refuse = |text: &str| Err(Refusal(text.to_owned()));
+    if interests.is_empty() {
+        return refuse("chaincode query must have at least one chaincode interest");
+    }
+    if interests.iter().any(|interest| interest.chaincodes.is_empty()) {
+        return refuse("chaincode interest must contain at least one chaincode");
+    }
+    let mut calls = interests.iter().flat_map(|interest| &interest.chaincodes);
+    if calls.any(|call| call.name.is_empty()) {
+        return refuse("chaincode name in interest cannot be empty");
+    }
+    Ok(())
+}
+
+/// An interest in the form in which Fabric's peers show it.
+fn text(interest: &ChaincodeInterest) -> String {
+    let calls = interest.chaincodes.iter().map(|call| {
+        let mut fields = vec![format!("name:{:?}", call.name)];
+        fields.extend(call.collection_names.iter().map(|n| format!("collection_names:{n:?}")));
+        if call.no_private_reads {
+            fields.push("no_private_reads:true".to_owned());
+        }
+        if call.disregard_namespace_policy {
+            fields.push("disregard_namespace_policy:true".to_owned());
+        }
+        format!("chaincodes:{{{}}}", fields.join(" "))
+    });
+    calls.collect::<Vec<_>>().join(" ")
+}
+
+/// What is refused before any query is looked at. The texts are Fabric's, and so is the code.
+fn invalid(text: impl Into<String>) -> Status {
+    Status::unknown(text)
+}
+
+/// Reads a request and checks that it was made for this connection.
+///
+/// A client that shows no TLS certificate cannot bind its request to the connection; its request
+/// must not name one either, so that nobody can pass on the request of a client that does.
+fn open(
+    signed: SignedRequest,
+    info: Option<&PeerInfo>,
+) -> Result<(SignedData, Vec<Query>), Status> {
+    let request: discovery::Request = decode("request", signed.payload.clone())
+        .map_err(|error| invalid(format!("failed parsing request: {}", error.source)))?;
+    let Some(authentication) = request.authentication else {
+        return Err(invalid("access denied, no authentication info in request"));
+    };
+    if authentication.client_identity.is_empty() {
+        return Err(invalid("access denied, client identity wasn't supplied"));
+    }
+    if let Some(info) = info.filter(|info| info.secure) {
+        let shown = info.certificates.leaf_sha256();
+        let claimed = &authentication.client_tls_cert_hash;
+        if shown.is_none() && !claimed.is_empty() {
+            return Err(invalid("client didn't send a TLS certificate"));
+        }
+        if shown.is_some_and(|shown| *claimed != shown[..]) {
+            return Err(invalid(
+                "client claimed TLS hash doesn't match computed TLS hash from gRPC stream",
+            ));
+        }
+    }
+    if request.queries.len() > MAX_QUERIES {
+        return Err(invalid(format!("more than {MAX_QUERIES} queries in a request")));
+    }
+    let signed = SignedData {
+        data: signed.payload,
+        identity: authentication.client_identity,
+        signature: signed.signature,
+    };
+    Ok((signed, request.queries))
+}
+
+#[tonic::async_trait]
+impl DiscoveryRpc for Discovery {
+    async fn discover(
+        &self,
+        request: Request<SignedRequest>,
+    ) -> Result<Response<discovery::Response>, Status> {
+        let _place = self.places.try_acquire().map_err(|_| {
+            let limit = self.options.concurrency;
+            Status::resource_exhausted(format!(
+                "too many requests for /discovery.Discovery, exceeding concurrency limit ({limit})"
+            ))
+        })?;
+        let info = PeerInfo::of(&request).cloned();
+        let (signed, queries) = open(request.into_inner(), info.as_ref())?;
+        let results = queries.into_iter().map(|query| self.answer(query, &signed)).collect();
+        Ok(Response::new(discovery::Response { results }))
+    }
+}
