@@ -242,8 +242,8 @@ impl Runner {
         if approved {
             return Ok(false);
         }
-        let orderer = self.any_orderer(organization)?;
-        lifecycle::approve(&own, &orderer, &channel.id, definition, Some(package_id))
+        let orderers = self.orderers_for(organization)?;
+        lifecycle::approve(&own, &orderers, &channel.id, definition, Some(package_id))
             .await
             .map_err(step())?;
         Ok(true)
@@ -264,8 +264,8 @@ impl Runner {
         let step = || LocalError::step(format!("commit chaincode {}", definition.name));
         self.await_approvals(channel, &endorsers, definition).await?;
         let organization = channel.organizations.first().map(String::as_str).unwrap_or_default();
-        let orderer = self.any_orderer(organization)?;
-        lifecycle::commit(&endorsers, &orderer, &channel.id, definition).await.map_err(step())?;
+        let orderers = self.orderers_for(organization)?;
+        lifecycle::commit(&endorsers, &orderers, &channel.id, definition).await.map_err(step())?;
         Ok(())
     }
 
@@ -306,12 +306,13 @@ impl Runner {
         Ok(peers)
     }
 
-    /// An orderer that is up, asked by the administrator of `organization`.
-    fn any_orderer(&self, organization: &str) -> Result<Orderer, LocalError> {
-        let mut orderers = self.nodes_of(super::nodes::Kind::Orderer);
-        let node = orderers.next().ok_or_else(|| LocalError::NoOrderer)?;
-        let step = LocalError::step(format!("connect to {}", node.name));
-        self.access.orderer(node, organization).map_err(step)
+    /// Every orderer, asked by the administrator of `organization`.
+    fn orderers_for(&self, organization: &str) -> Result<Vec<Orderer>, LocalError> {
+        let connect = |node: &Node| {
+            let step = LocalError::step(format!("connect to {}", node.name));
+            self.access.orderer(node, organization).map_err(step)
+        };
+        self.nodes_of(super::nodes::Kind::Orderer).map(connect).collect()
     }
 }
 

@@ -143,9 +143,6 @@ pub enum LocalError {
         /// The name.
         name: String,
     },
-    /// Nobody orders.
-    #[error("the network has no orderer")]
-    NoOrderer,
     /// A chaincode's package.
     #[error("chaincode {chaincode}: failed to make its package")]
     Package {

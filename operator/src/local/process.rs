@@ -200,6 +200,14 @@ impl Program {
         Ok(id)
     }
 
+    /// Length and time (seconds since 1970) of the program's file, which change when it is built
+    /// anew; `None` for a program that is found on the path.
+    pub fn build(&self) -> Option<(u64, u64)> {
+        let file = fs::metadata(self.command.first()?).ok()?;
+        let modified = file.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+        Some((file.len(), modified.as_secs()))
+    }
+
     /// The last lines of the log, for an error message.
     pub fn log_tail(&self, lines: usize) -> String {
         tail(&self.log, lines)

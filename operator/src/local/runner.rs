@@ -173,7 +173,8 @@ impl Runner {
 
     /// Starts the program, unless just this one runs already; records it at once, so that
     /// `weft down` finds it whatever happens next. What tells programs apart is kept beside
-    /// the log, as the command and environment that it was started with.
+    /// the log: command, environment, and the program's file, so that one that was built anew is
+    /// started anew.
     pub(super) async fn ensure_process(
         &mut self,
         key: &str,

@@ -84,7 +84,7 @@ pub async fn approved(
 /// [`ClientError`] of the step that failed.
 pub async fn approve(
     peers: &[Peer],
-    orderer: &Orderer,
+    orderers: &[Orderer],
     channel: &ChannelId,
     definition: &Definition,
     package_id: Option<&str>,
@@ -103,7 +103,7 @@ pub async fn approve(
         ..Default::default()
     };
     let args = args.encode_to_vec().into();
-    transact(peers, orderer, channel, "ApproveChaincodeDefinitionForMyOrg", args).await
+    transact(peers, orderers, channel, "ApproveChaincodeDefinitionForMyOrg", args).await
 }
 
 /// Which organizations, by MSP id, have approved exactly this definition.
@@ -136,7 +136,7 @@ pub async fn readiness(
 /// [`ClientError`] of the step that failed.
 pub async fn commit(
     peers: &[Peer],
-    orderer: &Orderer,
+    orderers: &[Orderer],
     channel: &ChannelId,
     definition: &Definition,
 ) -> Result<TxId, ClientError> {
@@ -149,14 +149,14 @@ pub async fn commit(
         ..Default::default()
     };
     let args = args.encode_to_vec().into();
-    transact(peers, orderer, channel, "CommitChaincodeDefinition", args).await
+    transact(peers, orderers, channel, "CommitChaincodeDefinition", args).await
 }
 
 /// One transaction of `_lifecycle`: endorsed by every one of `peers`, sent, and waited for at
 /// the first of them.
 async fn transact(
     peers: &[Peer],
-    orderer: &Orderer,
+    orderers: &[Orderer],
     channel: &ChannelId,
     function: &'static str,
     args: Bytes,
@@ -171,7 +171,7 @@ async fn transact(
     }
     let envelope = assemble_signed(&proposal.proposal, &responses, first.signer().as_ref())
         .map_err(ClientError::Assemble)?;
-    orderer.broadcast(envelope).await?;
+    Orderer::broadcast_to_any(orderers, &envelope).await?;
     let gateway = Gateway::new(first.connection().clone(), channel.clone(), first.signer().clone());
     match gateway.commit_status(&proposal.tx_id).await? {
         (ValidationCode::Valid, _) => Ok(proposal.tx_id),

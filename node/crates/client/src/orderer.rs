@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use weft_protos::common::{Block, Envelope, Status};
 use weft_protos::orderer::atomic_broadcast_client::AtomicBroadcastClient;
 use weft_protos::orderer::deliver_response::Type;
@@ -15,6 +15,9 @@ use crate::error::ClientError;
 
 /// Time for an orderer to take an envelope or to send a block that it has.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Wait before every orderer is asked again.
+const RETRY: Duration = Duration::from_millis(50);
 
 /// One orderer, asked in the name of one signer.
 #[derive(Clone)]
@@ -91,6 +94,32 @@ impl Orderer {
         let index = weft_config::block::last_config_index(&newest)
             .map_err(|error| ClientError::answer(self.address(), error))?;
         self.block(channel, Position::Block(index)).await
+    }
+
+    /// Sends an envelope to one orderer after the other until one takes it, for as long as
+    /// trying again can help: a channel has no leader for a moment after a start or a failure.
+    ///
+    /// # Errors
+    /// The last orderer's refusal, or the first that trying again cannot help.
+    pub async fn broadcast_to_any(
+        orderers: &[Orderer],
+        envelope: &Envelope,
+    ) -> Result<(), ClientError> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut last = ClientError::answer("", "there is no orderer to send to");
+            for orderer in orderers {
+                match orderer.broadcast(envelope.clone()).await {
+                    Ok(()) => return Ok(()),
+                    Err(error) if error.can_retry() => last = error,
+                    Err(error) => return Err(error),
+                }
+            }
+            if orderers.is_empty() || Instant::now() >= deadline {
+                return Err(last);
+            }
+            sleep(RETRY).await;
+        }
     }
 
     async fn within<T>(
