@@ -43,7 +43,10 @@ async fn refused(ledger: &MockLedger, function: &str, args: &[&str]) -> (i32, St
 async fn an_assets_life() {
     let ledger = ledger();
     let created = create(&ledger, "a1", "ann").await;
-    assert_eq!(created.text(), r#"{"ID":"a1","Color":"blue","Size":5,"Owner":"ann","AppraisedValue":300}"#);
+    assert_eq!(
+        created.text(),
+        r#"{"ID":"a1","Color":"blue","Size":5,"Owner":"ann","AppraisedValue":300}"#
+    );
     assert_eq!(created.event, Some((CREATE_EVENT.to_owned(), created.payload.clone())));
     assert_eq!(query::<Asset>(&ledger, "ReadAsset", &["a1"]).await, asset("a1", "ann"));
     assert_eq!(ledger.evaluate("AssetExists", &["a1"]).await.unwrap().text(), "true");
@@ -77,7 +80,10 @@ async fn the_index_follows_the_owner() {
     };
     assert_eq!(of("ann").await, ["a1", "a2"]);
     ledger.submit("TransferAsset", &["a1", "bob"]).await.unwrap();
-    assert_eq!((of("ann").await, of("bob").await), (vec!["a2".into()], vec!["a1".into(), "a3".into()]));
+    assert_eq!(
+        (of("ann").await, of("bob").await),
+        (vec!["a2".into()], vec!["a1".into(), "a3".into()])
+    );
     ledger.submit("DeleteAsset", &["a3"]).await.unwrap();
     assert_eq!(of("bob").await, ["a1"]);
     assert!(of("an").await.is_empty());

@@ -52,7 +52,9 @@ impl FromArgument for String {
 
 impl<T: DeserializeOwned + Send> FromArgument for Json<T> {
     fn from_argument(argument: &Bytes) -> Result<Self, String> {
-        serde_json::from_slice(argument).map(Json).map_err(|e| format!("it is not as expected: {e}"))
+        serde_json::from_slice(argument)
+            .map(Json)
+            .map_err(|e| format!("it is not as expected: {e}"))
     }
 }
 
@@ -96,10 +98,7 @@ impl<T: Serialize> IntoPayload for Json<T> {
 ///
 /// # Errors
 /// Fails for values that have no form in JSON.
-pub fn to_json<T: Serialize + ?Sized>(
-    what: &str,
-    value: &T,
-) -> Result<Bytes, ContractError> {
+pub fn to_json<T: Serialize + ?Sized>(what: &str, value: &T) -> Result<Bytes, ContractError> {
     let json = serde_json::to_vec(value).map_err(|source| ContractError::Json {
         step: "write",
         what: what.to_owned(),

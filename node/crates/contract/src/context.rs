@@ -12,9 +12,9 @@ use weft_protos::ext::{DecodeError, decode};
 use weft_protos::peer::chaincode_message::Type;
 use weft_protos::peer::{
     self, ChaincodeEvent, ChaincodeInput, ChaincodeMessage, DelState, GetHistoryForKey, GetState,
-    GetStateByRange, GetStateMetadata, GetStateMultiple, GetStateMultipleResult,
-    PurgePrivateState, PutState, PutStateMetadata, QueryMetadata, SignedProposal, StateMetadata,
-    StateMetadataResult, WriteBatchState, WriteRecord, write_record,
+    GetStateByRange, GetStateMetadata, GetStateMultiple, GetStateMultipleResult, PurgePrivateState,
+    PutState, PutStateMetadata, QueryMetadata, SignedProposal, StateMetadata, StateMetadataResult,
+    WriteBatchState, WriteRecord, write_record,
 };
 
 use crate::args::{from_json, to_json};
@@ -205,11 +205,7 @@ impl Context {
     ///
     /// # Errors
     /// Fails for an empty key or value, and when the peer does.
-    pub async fn put_state(
-        &self,
-        key: &str,
-        value: impl Into<Bytes>,
-    ) -> Result<(), ContractError> {
+    pub async fn put_state(&self, key: &str, value: impl Into<Bytes>) -> Result<(), ContractError> {
         self.put("", key, value.into()).await
     }
 
@@ -337,11 +333,7 @@ impl Context {
     ///
     /// # Errors
     /// Fails for an empty key, and when the peer does.
-    pub async fn set_key_policy(
-        &self,
-        key: &str,
-        policy: &KeyPolicy,
-    ) -> Result<(), ContractError> {
+    pub async fn set_key_policy(&self, key: &str, policy: &KeyPolicy) -> Result<(), ContractError> {
         composite::check_key(key)?;
         let metadata = StateMetadata { metakey: METADATA_KEY.to_owned(), value: policy.to_bytes() };
         let record = WriteRecord {
@@ -440,11 +432,7 @@ impl Context {
     ///
     /// # Errors
     /// Fails for an empty name.
-    pub fn set_event(
-        &self,
-        name: &str,
-        payload: impl Into<Bytes>,
-    ) -> Result<(), ContractError> {
+    pub fn set_event(&self, name: &str, payload: impl Into<Bytes>) -> Result<(), ContractError> {
         if name.is_empty() {
             return Err(ContractError::invalid("the event's name is empty"));
         }

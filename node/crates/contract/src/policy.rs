@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use prost::Message;
 use weft_protos::common::signature_policy::{NOutOf, Type};
-use weft_protos::common::{SignaturePolicy, SignaturePolicyEnvelope};
 use weft_protos::common::{MspPrincipal, MspRole, msp_principal, msp_role};
+use weft_protos::common::{SignaturePolicy, SignaturePolicyEnvelope};
 
 /// Name of the metadata that holds a key's policy (Fabric:
 /// core/ledger … VALIDATION_PARAMETER).

@@ -174,8 +174,13 @@ async fn register_once(
         .max_encoding_message_size(limit);
     let (out, outbox) = mpsc::channel(OUTBOX);
     let (to_session, inbound) = mpsc::channel(1);
-    let session =
-        session::run(contract, &options.chaincode_id, out, ReceiverStream::new(inbound), options.limits);
+    let session = session::run(
+        contract,
+        &options.chaincode_id,
+        out,
+        ReceiverStream::new(inbound),
+        options.limits,
+    );
     // Some peers answer only after REGISTER, so the session begins before the call is answered.
     let stream = async move {
         let mut messages = client.register(ReceiverStream::new(outbox)).await?.into_inner();

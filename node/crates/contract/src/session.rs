@@ -200,11 +200,7 @@ impl Session {
 }
 
 /// Runs a transaction and sends its last message.
-async fn transaction(
-    contract: Arc<dyn Contract>,
-    link: Arc<Link>,
-    message: ChaincodeMessage,
-) {
+async fn transaction(contract: Arc<dyn Contract>, link: Arc<Link>, message: ChaincodeMessage) {
     let answer = perform(contract, Arc::clone(&link), message).await;
     let mut answer = addressed(answer, &link.key);
     if let Err(error) = link.check_size(&answer) {
@@ -241,10 +237,7 @@ async fn perform(
 }
 
 /// Calls the contract; a panic becomes an error.
-pub(crate) async fn invoke(
-    contract: &dyn Contract,
-    ctx: &Context,
-) -> Result<Bytes, ContractError> {
+pub(crate) async fn invoke(contract: &dyn Contract, ctx: &Context) -> Result<Bytes, ContractError> {
     let running = async {
         if ctx.is_init() {
             contract.init(ctx.clone()).await
@@ -273,11 +266,9 @@ fn completed(ctx: &Context, result: Result<Bytes, ContractError>) -> ChaincodeMe
             let text = error.to_string();
             return ChaincodeMessage { payload: text.into(), ..message_of(Type::Error) };
         }
-        Err(error) => Response {
-            status: error.status(),
-            message: error.to_string(),
-            payload: Bytes::new(),
-        },
+        Err(error) => {
+            Response { status: error.status(), message: error.to_string(), payload: Bytes::new() }
+        }
     };
     ChaincodeMessage {
         payload: response.encode_to_vec().into(),

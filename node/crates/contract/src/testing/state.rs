@@ -61,12 +61,7 @@ impl State {
             .collect()
     }
 
-    pub(super) fn commit(
-        &mut self,
-        tx_id: &str,
-        seconds: i64,
-        writes: BTreeMap<Name, Vec<Write>>,
-    ) {
+    pub(super) fn commit(&mut self, tx_id: &str, seconds: i64, writes: BTreeMap<Name, Vec<Write>>) {
         for (name, writes) in writes {
             let entry = self.entries.entry(name).or_default();
             for write in writes {

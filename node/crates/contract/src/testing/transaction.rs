@@ -10,10 +10,10 @@ use prost::Message;
 use weft_protos::ext::decode;
 use weft_protos::peer::chaincode_message::Type;
 use weft_protos::peer::{
-    ChaincodeMessage, ChaincodeSpec, GetHistoryForKey, GetState, GetStateByRange,
-    GetStateMetadata, GetStateMultiple, GetStateMultipleResult, QueryMetadata, QueryResponse,
-    QueryResponseMetadata, QueryResultBytes, Response, SignedProposal, StateMetadata,
-    StateMetadataResult, WriteBatchState, WriteRecord, write_record,
+    ChaincodeMessage, ChaincodeSpec, GetHistoryForKey, GetState, GetStateByRange, GetStateMetadata,
+    GetStateMultiple, GetStateMultipleResult, QueryMetadata, QueryResponse, QueryResponseMetadata,
+    QueryResultBytes, Response, SignedProposal, StateMetadata, StateMetadataResult,
+    WriteBatchState, WriteRecord, write_record,
 };
 
 use super::MockLedger;
