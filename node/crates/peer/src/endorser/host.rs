@@ -61,11 +61,23 @@ pub enum ResolveError {
 pub(super) struct ProposalHost<'a> {
     parts: &'a EndorserParts,
     admitted: &'a Admitted,
+    first: Option<Arc<Endorsable>>,
 }
 
 impl<'a> ProposalHost<'a> {
     pub(super) fn new(parts: &'a EndorserParts, admitted: &'a Admitted) -> Self {
-        Self { parts, admitted }
+        Self { parts, admitted, first: None }
+    }
+
+    /// What runs the chaincode that the proposal is for. It is remembered for the call itself.
+    pub(super) fn look_up_first(
+        &mut self,
+        state: &mut dyn StateAccess,
+    ) -> Result<Arc<Endorsable>, ResolveError> {
+        let (channel, chaincode) = (self.admitted.channel_id(), &self.admitted.proposal.chaincode);
+        let found = self.look_up(channel, chaincode, state)?;
+        self.first = Some(Arc::clone(&found));
+        Ok(found)
     }
 
     fn channel(&self, id: &str) -> Result<Arc<Channel>, ResolveError> {
@@ -80,12 +92,19 @@ impl<'a> ProposalHost<'a> {
 
     /// What runs a chaincode. That its definition was read is recorded in `state`, so that a
     /// transaction is not valid when the definition changes before it is committed.
-    pub(super) fn look_up(
+    fn look_up(
         &self,
         channel: &str,
         chaincode: &str,
         state: &mut dyn StateAccess,
     ) -> Result<Arc<Endorsable>, ResolveError> {
+        let proposed = &self.admitted.proposal.chaincode;
+        if let Some(first) = &self.first
+            && chaincode == proposed
+            && channel == self.admitted.channel_id()
+        {
+            return Ok(Arc::clone(first));
+        }
         let channel = self.channel(channel)?;
         let mut lifecycle = Recorded(state);
         let sequence = layout::read_number(&mut lifecycle, NAMESPACES, chaincode, SEQUENCE)

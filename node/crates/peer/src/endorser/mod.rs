@@ -27,10 +27,11 @@ mod admission;
 mod error;
 mod host;
 mod interest;
+mod metrics;
 mod service;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use prost::Message;
@@ -55,6 +56,7 @@ use host::ProposalHost;
 pub use error::{EndorserError, RunError};
 pub use host::ResolveError;
 pub use interest::InterestError;
+pub use metrics::EndorserMetrics;
 
 /// From this status on a chaincode's response is an error, and is not endorsed.
 pub const ERROR_THRESHOLD: i32 = 400;
@@ -91,6 +93,7 @@ pub struct EndorserParts {
 pub struct Endorser {
     parts: Arc<EndorserParts>,
     places: Arc<Semaphore>,
+    metrics: Option<EndorserMetrics>,
 }
 
 /// What running a chaincode came to.
@@ -107,7 +110,13 @@ impl Endorser {
     #[must_use]
     pub fn new(parts: EndorserParts) -> Self {
         let places = Arc::new(Semaphore::new(parts.max_concurrent.min(Semaphore::MAX_PERMITS)));
-        Self { parts: Arc::new(parts), places }
+        Self { parts: Arc::new(parts), places, metrics: None }
+    }
+
+    /// Counts and times proposals.
+    #[must_use]
+    pub fn with_metrics(self, metrics: EndorserMetrics) -> Self {
+        Self { metrics: Some(metrics), ..self }
     }
 
     /// Answers a proposal as of now. Dropping the future gives it up.
@@ -128,32 +137,46 @@ impl Endorser {
         signed: SignedProposal,
         now: Timestamp,
     ) -> Result<ProposalResponse, EndorserError> {
-        let Ok(_place) = self.places.try_acquire() else {
-            return Err(EndorserError::Busy { limit: self.parts.max_concurrent });
-        };
-        let admitted = match admission::admit(&self.parts, signed, now) {
-            Ok(admitted) => admitted,
-            Err(EndorserError::UnknownChannel { channel }) => {
-                return Ok(failure(format!("channel '{channel}' not found")));
-            }
-            Err(refused) => {
-                tracing::warn!(reason = %refused, "refused a proposal");
-                return Err(refused);
-            }
-        };
-        match self.endorse(&admitted).await {
-            Ok(response) => Ok(response),
-            Err(failed) => {
-                tracing::warn!(
-                    channel = admitted.channel_id(),
-                    chaincode = admitted.proposal.chaincode,
-                    tx_id = %admitted.proposal.tx_id,
-                    reason = %failed,
-                    "failed to endorse a proposal"
-                );
-                Ok(failure(failed.to_string()))
-            }
+        if let Some(metrics) = &self.metrics {
+            metrics.received();
         }
+        let refused = |error: EndorserError| {
+            if let Some(metrics) = &self.metrics {
+                metrics.refused(&error);
+            }
+            tracing::warn!(reason = %error, "refused a proposal");
+            error
+        };
+        let place = self.places.try_acquire();
+        let limit = self.parts.max_concurrent;
+        let _place = place.map_err(|_| refused(EndorserError::Busy { limit }))?;
+        match admission::admit(&self.parts, signed, now) {
+            Ok(admitted) => Ok(self.answer(&admitted).await),
+            Err(EndorserError::UnknownChannel { channel }) => {
+                Ok(failure(format!("channel '{channel}' not found")))
+            }
+            Err(error) => Err(refused(error)),
+        }
+    }
+
+    /// Answers an acceptable proposal; what goes wrong becomes a response.
+    async fn answer(&self, admitted: &Admitted) -> ProposalResponse {
+        let started = Instant::now();
+        let answer = self.endorse(admitted).await;
+        let (channel, chaincode) = (admitted.channel_id(), &admitted.proposal.chaincode);
+        if let Some(metrics) = &self.metrics {
+            let is_success = |answer: &ProposalResponse| {
+                let status = answer.response.as_ref().map_or(ERROR, |response| response.status);
+                status < ERROR_THRESHOLD
+            };
+            let outcome = answer.as_ref().map(is_success);
+            metrics.answered(channel, chaincode, outcome, started.elapsed());
+        }
+        answer.unwrap_or_else(|failed| {
+            let tx_id = &admitted.proposal.tx_id;
+            tracing::warn!(channel, chaincode, %tx_id, reason = %failed, "failed to endorse");
+            failure(failed.to_string())
+        })
     }
 
     async fn endorse(&self, admitted: &Admitted) -> Result<ProposalResponse, RunError> {
@@ -239,9 +262,8 @@ impl Endorser {
         };
         let mut state =
             self.state(admitted).ok_or_else(|| undefined(host::ResolveError::NoChannel))?;
-        let host = ProposalHost::new(&self.parts, admitted);
-        let endorsable =
-            host.look_up(admitted.channel_id(), &chaincode, &mut state).map_err(undefined)?;
+        let mut host = ProposalHost::new(&self.parts, admitted);
+        let endorsable = host.look_up_first(&mut state).map_err(undefined)?;
         let call = Call {
             channel_id: admitted.channel_id().to_owned(),
             tx_id: admitted.proposal.tx_id.to_string(),

@@ -48,7 +48,7 @@ impl ChannelCall<'_> {
             });
         }
         let name = private_name(&proposed.name, proposed.sequence);
-        let collection = implicit_collection(self.msp_id.as_str());
+        let collection = implicit_collection(self.msp_id().as_str());
         let mut state = Private { simulator: self.simulator, collection: &collection };
         let parameters = proposed.parameters.record();
         parameters
@@ -85,7 +85,7 @@ impl ChannelCall<'_> {
         package_id: &str,
     ) -> Result<bool, FunctionError> {
         let name = private_name(&proposed.name, proposed.sequence);
-        let collection = implicit_collection(self.msp_id.as_str());
+        let collection = implicit_collection(self.msp_id().as_str());
         let mut state = Private { simulator: self.simulator, collection: &collection };
         let stored = Record::is_stored(&mut state, NAMESPACES, &name);
         if !stored.map_err(FunctionError::Layout)? {

@@ -46,16 +46,16 @@ impl ChannelCall<'_> {
     ) -> Result<CommitChaincodeDefinitionResult, FunctionError> {
         let mut proposed = Definition::from(args);
         self.validate(&proposed)?;
-        if !self.organizations().contains(self.msp_id) {
-            return Err(FunctionError::NotMember(self.msp_id.to_string()));
+        if !self.organizations().contains(self.msp_id()) {
+            return Err(FunctionError::NotMember(self.msp_id().to_string()));
         }
         let answers = self.answers_to_next(&mut proposed)?;
         let record = proposed.record();
         record
             .write(&mut Public(self.simulator), NAMESPACES, &proposed.name)
             .map_err(FunctionError::Layout)?;
-        if !answers.get(self.msp_id.as_str()).is_some_and(Vec::is_empty) {
-            return Err(FunctionError::NotAgreed(self.msp_id.to_string()));
+        if !answers.get(self.msp_id().as_str()).is_some_and(Vec::is_empty) {
+            return Err(FunctionError::NotAgreed(self.msp_id().to_string()));
         }
         tracing::info!(
             chaincode = proposed.name,

@@ -14,6 +14,7 @@ use super::args::{check_name, check_version};
 use super::collections::{self, CollectionError};
 use super::definition::{Definition, Parameters};
 use super::layout::{self, LayoutError, NAMESPACES, SEQUENCE};
+use super::sources::Sources;
 use super::state::Public;
 use super::{ENDORSEMENT_PLUGIN, VALIDATION_PLUGIN};
 use crate::chaincode::package::{PackageError, StoreError};
@@ -183,13 +184,17 @@ impl FunctionError {
 pub struct ChannelCall<'a> {
     /// The channel's configuration.
     pub bundle: &'a Bundle,
-    /// The peer's organization.
-    pub msp_id: &'a MspId,
+    /// The installed packages, and the peer's organization.
+    pub sources: &'a Sources,
     /// What is read and written.
     pub simulator: &'a mut Simulator,
 }
 
-impl ChannelCall<'_> {
+impl<'a> ChannelCall<'a> {
+    pub(super) fn msp_id(&self) -> &'a MspId {
+        self.sources.msp_id()
+    }
+
     pub(super) fn channel(&self) -> String {
         self.bundle.channel_id().to_string()
     }

@@ -34,6 +34,12 @@ impl Installed {
         Self { sources, channels, max_bytes }
     }
 
+    /// The installed packages.
+    #[must_use]
+    pub fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
     /// Keeps a package. It is on disk when this returns.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! Questions about definitions and approvals.
 
 use prost::Message;
+use weft_ledger::SimulationError;
 use weft_protos::lifecycle::chaincode_source::{Local, Type as SourceType, Unavailable};
 use weft_protos::lifecycle::query_approved_chaincode_definitions_result::ApprovedChaincodeDefinition;
 use weft_protos::lifecycle::query_chaincode_definitions_result::ChaincodeDefinition;
@@ -10,14 +11,15 @@ use weft_protos::lifecycle::{
     QueryChaincodeDefinitionResult, QueryChaincodeDefinitionsResult, StateMetadata,
 };
 
+use super::approve::source_record;
 use super::commit::approvals;
 use super::definition::Parameters;
 use super::functions::{ChannelCall, FunctionError};
 use super::layout::{
-    self, DEFINITION, LOCAL_PACKAGE, NAMESPACES, PACKAGE_ID, PARAMETERS, Record, SOURCES,
-    private_name,
+    self, DEFINITION, LOCAL_PACKAGE, LayoutError, NAMESPACES, PACKAGE_ID, PARAMETERS, Record,
+    SOURCES, private_name,
 };
-use super::state::Private;
+use super::state::{AccessError, Private};
 use super::{NAMESPACE, implicit_collection};
 
 /// What an organization approved.
@@ -95,7 +97,7 @@ impl ChannelCall<'_> {
     ///
     /// # Errors
     /// [`FunctionError::NotApproved`] when there is no approval, and a failure to read where this
-    /// peer knows no more than its hash.
+    /// peer has no more than its hashes and cannot work out the values.
     pub fn query_approved(
         &mut self,
         args: QueryApprovedChaincodeDefinitionArgs,
@@ -148,7 +150,7 @@ impl ChannelCall<'_> {
     }
 
     fn approved_names(&mut self) -> Result<Vec<(String, i64)>, FunctionError> {
-        let collection = implicit_collection(self.msp_id.as_str());
+        let collection = implicit_collection(self.msp_id().as_str());
         let prefix = layout::metadata_key(NAMESPACES, "");
         let end = format!("{prefix}\u{7f}");
         let range = (prefix.as_str(), end.as_str());
@@ -169,34 +171,74 @@ impl ChannelCall<'_> {
     fn newest_approved(&mut self, name: &str) -> Result<i64, FunctionError> {
         let current = self.current_sequence(name)?;
         let next = current.saturating_add(1);
-        let collection = implicit_collection(self.msp_id.as_str());
+        let collection = implicit_collection(self.msp_id().as_str());
         let mut state = Private { simulator: self.simulator, collection: &collection };
         let stored = Record::is_stored(&mut state, NAMESPACES, &private_name(name, next));
         Ok(if stored.map_err(FunctionError::Layout)? { next } else { current })
     }
 
     fn approved(&mut self, name: &str, sequence: i64) -> Result<Option<Approved>, FunctionError> {
-        let collection = implicit_collection(self.msp_id.as_str());
+        let collection = implicit_collection(self.msp_id().as_str());
         let mut state = Private { simulator: self.simulator, collection: &collection };
-        read_approved(&mut state, &private_name(name, sequence), sequence)
-            .map_err(FunctionError::Layout)
+        match read_approved(&mut state, &private_name(name, sequence), sequence) {
+            Err(missing) if is_missing(&missing) => match self.worked_out(name, sequence)? {
+                Some(approved) => Ok(Some(approved)),
+                None => Err(FunctionError::Layout(missing)),
+            },
+            found => found.map_err(FunctionError::Layout),
+        }
     }
+
+    /// An approval of which this peer has the hashes only: it is that of the definition in force,
+    /// with a package that is installed or with none, when the hashes say so.
+    fn worked_out(&mut self, name: &str, sequence: i64) -> Result<Option<Approved>, FunctionError> {
+        let current = self.current(name)?.filter(|current| current.sequence == sequence);
+        let Some(current) = current else { return Ok(None) };
+        let collection = implicit_collection(self.msp_id().as_str());
+        let private = private_name(name, sequence);
+        let mut packages = self.sources.installed();
+        packages.push(String::new());
+        let mut state = Private { simulator: self.simulator, collection: &collection };
+        let record = current.parameters.record();
+        let differs = record.mismatches(&mut state, NAMESPACES, &private);
+        if !differs.map_err(FunctionError::Layout)?.is_empty() {
+            return Ok(None);
+        }
+        for package in packages {
+            let differs = source_record(&package).mismatches(&mut state, SOURCES, &private);
+            if differs.map_err(FunctionError::Layout)?.is_empty() {
+                let (parameters, source) = (current.parameters, source(package));
+                return Ok(Some(Approved { sequence, parameters, source }));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn is_missing(error: &LayoutError) -> bool {
+    let LayoutError::Access(AccessError::Simulation(error)) = error else { return false };
+    matches!(error, SimulationError::PrivateMissing { .. })
+}
+
+/// An empty id is no package.
+fn source(package_id: String) -> ChaincodeSource {
+    let source = match package_id.is_empty() {
+        true => SourceType::Unavailable(Unavailable {}),
+        false => SourceType::LocalPackage(Local { package_id }),
+    };
+    ChaincodeSource { r#type: Some(source) }
 }
 
 fn read_approved(
     state: &mut Private<'_>,
     name: &str,
     sequence: i64,
-) -> Result<Option<Approved>, layout::LayoutError> {
+) -> Result<Option<Approved>, LayoutError> {
     let Some(metadata) = layout::read_metadata(state, NAMESPACES, name)? else { return Ok(None) };
     layout::check_datatype(&metadata, PARAMETERS)?;
     let parameters = Parameters::read(state, name)?;
     let Some(metadata) = layout::read_metadata(state, SOURCES, name)? else { return Ok(None) };
     layout::check_datatype(&metadata, LOCAL_PACKAGE)?;
     let package_id = layout::read_text(state, SOURCES, name, PACKAGE_ID)?;
-    let source = match package_id.is_empty() {
-        true => SourceType::Unavailable(Unavailable {}),
-        false => SourceType::LocalPackage(Local { package_id }),
-    };
-    Ok(Some(Approved { sequence, parameters, source: ChaincodeSource { r#type: Some(source) } }))
+    Ok(Some(Approved { sequence, parameters, source: source(package_id) }))
 }

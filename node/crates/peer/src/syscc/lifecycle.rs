@@ -73,8 +73,8 @@ impl SystemChaincodes {
             return Err(Refused::Arguments("no channel is named".to_owned()));
         };
         let bundle = channel.bundle();
-        let msp_id = self.acl.msp_id();
-        let mut on = ChannelCall { bundle: &bundle, msp_id, simulator: state.simulator() };
+        let sources = self.installed.sources();
+        let mut on = ChannelCall { bundle: &bundle, sources, simulator: state.simulator() };
         match function {
             "ApproveChaincodeDefinitionForMyOrg" => encode(on.approve(args(call)?)),
             "QueryApprovedChaincodeDefinition" => encode(on.query_approved(args(call)?)),
