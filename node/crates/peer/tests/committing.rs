@@ -235,6 +235,48 @@ async fn a_long_chain_is_caught_up_with_in_order_and_equal_on_every_peer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn blocks_in_flight_see_each_other() {
+    let mut world = World::new(1).await;
+    // Writes that take their time, so that blocks are validated before others are stored.
+    let delay = Duration::from_millis(5);
+    world.store = Arc::new(FailingKv { delay, ..FailingKv::default() });
+    let mut repeated = world.draft("repeated").envelope();
+    for number in 1..=40 {
+        let mut counts = world.draft("counter");
+        let before = (number > 1).then_some((number - 1, 0));
+        counts.set.read(CHAINCODE, "counter", before);
+        let mut stale = world.draft("stale");
+        stale.set.read(CHAINCODE, "counter", before);
+        let mut owns = world.draft(&format!("own{number}"));
+        owns.set.write_policy(CHAINCODE, &format!("own{number}"), "OR('Org2MSP.peer')");
+        let intrudes = world.draft(&format!("own{}", number - 1));
+        let next = world.draft("repeated").envelope();
+        let block = [
+            counts.envelope(),
+            stale.envelope(),
+            owns.envelope(),
+            intrudes.envelope(),
+            repeated,
+            next.clone(),
+        ];
+        world.order(&block);
+        repeated = next;
+    }
+    let (channels, channel) = world.joined().await;
+    reaches(&channel, 41).await;
+    use ValidationCode::{DuplicateTxid, EndorsementPolicyFailure, MvccReadConflict, Valid};
+    assert_eq!(codes(&channel, 1), [Valid, MvccReadConflict, Valid, Valid, Valid, Valid]);
+    for number in 2..=40 {
+        assert_eq!(
+            codes(&channel, number),
+            [Valid, MvccReadConflict, Valid, EndorsementPolicyFailure, DuplicateTxid, Valid],
+            "block {number}"
+        );
+    }
+    channels.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_restart_goes_on_where_it_was() {
     let mut world = World::new(1).await;
     world.order_many(5);
@@ -470,10 +512,11 @@ async fn a_store_that_fails_stops_the_channel_and_acknowledges_nothing() {
     channels.shutdown().await;
 }
 
-/// A store that can be made to fail.
+/// A store that can be made slow or to fail.
 #[derive(Default)]
 struct FailingKv {
     inner: MemoryKv,
+    delay: Duration,
     fail: AtomicBool,
 }
 
@@ -499,6 +542,7 @@ impl Kv for FailingKv {
     }
 
     fn write(&self, batch: Batch, durability: Durability) -> Result<(), KvError> {
+        std::thread::sleep(self.delay);
         match self.fail.load(Ordering::SeqCst) {
             true => {
                 let source = std::io::Error::other("the disk is on fire");

@@ -446,3 +446,54 @@ fn revoked_certificates_count_for_nothing() {
     draft.creator = world.network.org(1).admin.clone();
     assert_eq!(world.code(draft.raw()), EndorsementPolicyFailure);
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(256))]
+
+    /// A transaction that was changed anywhere is not valid, and changes nobody's mind by a panic.
+    #[test]
+    fn any_changed_byte_is_noticed(place in 0usize..1 << 20, flip in 1u8..=255, cut in proptest::bool::ANY) {
+        thread_local! {
+            static SAMPLE: (World, Bytes) = {
+                let world = World::new();
+                let raw = world.draft().raw();
+                (world, raw)
+            };
+        }
+        SAMPLE.with(|(world, raw)| {
+            let mut bytes = raw.to_vec();
+            let place = place % bytes.len();
+            if cut {
+                bytes.truncate(place);
+            } else {
+                bytes[place] ^= flip;
+            }
+            assert_ne!(world.code(bytes.into()), Valid);
+        });
+    }
+
+    /// Bytes of any kind inside a well-signed envelope get a code.
+    #[test]
+    fn any_content_gets_a_code(
+        data in proptest::collection::vec(proptest::num::u8::ANY, 0..200),
+        layer in 0usize..5,
+    ) {
+        thread_local! {
+            static WORLD: World = World::new();
+        }
+        WORLD.with(|world| {
+            let mut draft = world.draft();
+            let data = Bytes::from(data);
+            match layer {
+                0 => draft.data = Some(data),
+                1 => draft.results = Some(data),
+                2 => draft.response_extension = Some(data),
+                3 => draft.extension = Some(data),
+                _ => draft.events = data,
+            }
+            let code = world.code(draft.raw());
+            // Only an empty event or set says nothing wrong.
+            assert!(code != Valid || layer == 1 || draft.events.is_empty());
+        });
+    }
+}

@@ -5,6 +5,7 @@ use weft_rpc::listen::ListenError;
 use crate::chaincode::package::StoreError;
 use crate::channel::OpenError;
 use crate::commit::PoolError;
+use crate::membership::MembershipError;
 
 /// A step of the start failed.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +28,9 @@ pub enum StartError {
     /// The directory of chaincode packages cannot be used.
     #[error("failed to open the chaincode packages")]
     Packages(#[source] StoreError),
+    /// The peer cannot tell others of itself.
+    #[error("failed to start the membership")]
+    Membership(#[source] MembershipError),
     /// A channel of an earlier run could not be opened.
     #[error("failed to open the channels")]
     Channel(#[source] Box<OpenError>),

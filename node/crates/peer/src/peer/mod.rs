@@ -12,6 +12,7 @@
 //! process is then expected to end and be started again, as only opening the store anew can tell
 //! what is on disk.
 
+mod chaincodes;
 mod error;
 mod health;
 mod parts;

@@ -3,13 +3,16 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use prometheus::Registry;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use weft_ledger::simulator::QueryLimits;
+use weft_protos::gateway::gateway_server::GatewayServer;
+use weft_protos::gossip::gossip_server::GossipServer;
 use weft_protos::peer::deliver_server::DeliverServer;
 use weft_protos::peer::endorser_server::EndorserServer;
-use weft_rpc::connect::{ConnectOptions, Connector};
+use weft_rpc::connect::{ChannelPool, ConnectOptions, Connector};
 use weft_rpc::deliver::{DeliverMetrics, DeliverOptions, DeliverService, TlsBinding};
 use weft_rpc::listen::Security;
 use weft_rpc::metrics::GrpcMetrics;
@@ -17,6 +20,7 @@ use weft_rpc::server::{GrpcOptions, GrpcServer};
 use weft_settings::{ClientAuth, PeerSettings};
 use weft_types::Signer;
 
+use super::chaincodes::Runnable;
 use super::{PeerOptions, StartError};
 use crate::acl::Acl;
 use crate::chaincode::package::PackageStore;
@@ -25,8 +29,11 @@ use crate::channel::{ChannelDeps, Channels};
 use crate::commit::{CommitMetrics, Pool};
 use crate::deliver::{PeerBlocks, PeerDeliver};
 use crate::deliver_client::DeliverClientConfig;
+use crate::discovery::endorsers::Endorsers;
 use crate::endorser::{Endorser, EndorserParts};
+use crate::gateway::{self, Gateway};
 use crate::lifecycle::{LedgerDefinitions, Sources};
+use crate::membership::{self, GossipService, Membership};
 use crate::syscc::SystemChaincodes;
 
 /// Below the data directory: installed chaincode packages.
@@ -78,7 +85,7 @@ impl Listeners {
             let support = ChaincodeSupport::new(&parts.runtime).into_server();
             serve("contracts", server, Routes::new(support), stop)
         });
-        std::iter::once(main).chain(chaincode).collect()
+        [main, parts.background()].into_iter().chain(chaincode).collect()
     }
 }
 
@@ -103,6 +110,9 @@ pub(super) struct Parts {
     runtime: Runtime,
     deliver: DeliverService<PeerBlocks>,
     endorser: Endorser,
+    membership: Membership,
+    gateway: Gateway,
+    stop: CancellationToken,
 }
 
 impl Parts {
@@ -116,7 +126,8 @@ impl Parts {
         let sources = Sources::new(packages, identity.msp_id().clone());
         let sources = Arc::new(sources.map_err(StartError::Packages)?);
         let signer: Arc<dyn Signer> = Arc::new(identity);
-        let deps = ChannelDeps {
+
+        let channels = Channels::new(ChannelDeps {
             stores,
             pool: Pool::new(settings.validation.workers).map_err(StartError::Pool)?,
             definitions: Arc::new(LedgerDefinitions),
@@ -125,7 +136,7 @@ impl Parts {
                 tls.clone(),
                 ConnectOptions::new(settings.deliver_client.dial_timeout, limits),
             ),
-            tls,
+            tls: tls.clone(),
             deliver_client: DeliverClientConfig {
                 settings: settings.deliver_client.clone(),
                 max_message_bytes: limits.max_message_bytes,
@@ -137,16 +148,8 @@ impl Parts {
             history: settings.ledger.history,
             max_waiters: settings.peer_limits.gateway_concurrency,
             metrics: Some(CommitMetrics::register(&registry).map_err(StartError::Metrics)?),
-        };
-        let channels = Channels::new(deps);
-        let binding = match settings.tls.client_auth {
-            ClientAuth::Required => TlsBinding::Required,
-            ClientAuth::Optional => TlsBinding::WhenSent,
-        };
-        let mut deliver = DeliverOptions::new(limits, binding, stop);
-        deliver.metrics = Some(DeliverMetrics::register(&registry).map_err(StartError::Metrics)?);
-        let blocks = PeerBlocks::new(Arc::clone(&channels), Arc::new(acl.clone()));
-        let deliver = DeliverService::new(Arc::new(blocks), deliver);
+        });
+        let deliver = deliver(&settings, &channels, &acl, &registry, &stop)?;
         let system = SystemChaincodes::new(
             Arc::clone(&channels),
             acl.clone(),
@@ -155,20 +158,48 @@ impl Parts {
         );
         let endorser = Endorser::new(EndorserParts {
             channels: Arc::clone(&channels),
-            acl,
+            acl: acl.clone(),
             runtime: runtime.clone(),
             system,
-            sources,
-            signer,
+            sources: Arc::clone(&sources),
+            signer: Arc::clone(&signer),
             keeps_history: settings.ledger.history,
             max_concurrent: settings.peer_limits.concurrent_endorsements,
             time_window: limits.time_window,
         });
-        Ok(Self { settings, channels, runtime, deliver, endorser })
+        let connector =
+            Connector::new(tls.clone(), ConnectOptions::new(settings.gateway.dial_timeout, limits));
+        let pool = ChannelPool::new(connector, settings.peer_limits.outgoing_connections);
+        let deps = membership::Deps {
+            channels: Arc::clone(&channels),
+            acl: acl.clone(),
+            signer,
+            chaincodes: Arc::new(Runnable(sources)),
+            tls: Some(tls),
+            pool: pool.clone(),
+        };
+        let membership =
+            Membership::new(deps, membership_options(&settings)).map_err(StartError::Membership)?;
+        let deps = gateway::Deps {
+            channels: Arc::clone(&channels),
+            acl,
+            endorsers: Endorsers::new(membership.clone()),
+            endorser: Arc::new(endorser.clone()),
+            pool,
+            tls: true,
+            shutdown: stop.clone(),
+        };
+        let gateway = Gateway::new(deps, gateway_options(&settings));
+        Ok(Self { settings, channels, runtime, deliver, endorser, membership, gateway, stop })
     }
 
     pub(super) fn channels(&self) -> &Arc<Channels> {
         &self.channels
+    }
+
+    /// What works without being asked, until the peer stops.
+    pub(super) fn background(&self) -> JoinHandle<()> {
+        tokio::spawn(self.membership.clone().run(self.stop.clone()))
     }
 
     /// The services for clients and nodes.
@@ -180,12 +211,56 @@ impl Parts {
         let endorser = EndorserServer::new(self.endorser.clone())
             .max_decoding_message_size(limit)
             .max_encoding_message_size(limit);
-        Routes::new(deliver).add_service(endorser)
+        let gossip = GossipService::new(self.membership.clone(), self.stop.clone());
+        let gossip = GossipServer::new(gossip)
+            .max_decoding_message_size(limit)
+            .max_encoding_message_size(limit);
+        let mut routes = Routes::new(deliver).add_service(endorser).add_service(gossip);
+        if self.settings.gateway.enabled {
+            let gateway = GatewayServer::new(self.gateway.clone())
+                .max_decoding_message_size(limit)
+                .max_encoding_message_size(limit);
+            routes = routes.add_service(gateway);
+        }
+        routes
     }
 
     /// Ends what goes on without listeners.
     pub(super) async fn shutdown(self) {
         self.runtime.shutdown();
         self.channels.shutdown().await;
+    }
+}
+
+fn deliver(
+    settings: &PeerSettings,
+    channels: &Arc<Channels>,
+    acl: &Acl,
+    registry: &Registry,
+    stop: &CancellationToken,
+) -> Result<DeliverService<PeerBlocks>, StartError> {
+    let binding = match settings.tls.client_auth {
+        ClientAuth::Required => TlsBinding::Required,
+        ClientAuth::Optional => TlsBinding::WhenSent,
+    };
+    let mut options = DeliverOptions::new(&settings.limits, binding, stop.clone());
+    options.metrics = Some(DeliverMetrics::register(registry).map_err(StartError::Metrics)?);
+    let blocks = PeerBlocks::new(Arc::clone(channels), Arc::new(acl.clone()));
+    Ok(DeliverService::new(Arc::new(blocks), options))
+}
+
+fn membership_options(settings: &PeerSettings) -> membership::Options {
+    let mut options = membership::Options::new(&settings.external_address);
+    options.known = settings.known_peers.iter().map(|peer| peer.address.clone()).collect();
+    options.interval = settings.discovery.refresh_interval;
+    options
+}
+
+fn gateway_options(settings: &PeerSettings) -> gateway::Options {
+    gateway::Options {
+        endorsement_timeout: settings.gateway.endorsement_timeout,
+        broadcast_timeout: settings.gateway.broadcast_timeout,
+        concurrency: settings.peer_limits.gateway_concurrency,
+        max_message_bytes: settings.limits.max_message_bytes,
     }
 }
