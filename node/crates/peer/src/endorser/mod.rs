@@ -1,6 +1,6 @@
 //! The endorser: it runs a client's proposal on the state as it is now, and signs what came out.
 //!
-//! A proposal is checked ([`admission`]), its chaincode is run by [`crate::chaincode`] or
+//! A proposal is checked (`admission`), its chaincode is run by [`crate::chaincode`] or
 //! [`crate::syscc`] on a simulation, and the result is signed. Nothing is changed by it: results
 //! take effect when they come back in a block (Fabric: core/endorser).
 //!

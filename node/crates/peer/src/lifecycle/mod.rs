@@ -2,7 +2,7 @@
 //! approved, and which one a channel goes by (Fabric: core/chaincode/lifecycle).
 //!
 //! Definitions are state of the namespace `_lifecycle`, in the keys and bytes that Fabric writes,
-//! so that ledgers are the same whoever endorsed them ([`layout`]). [`definition`] reads one; the
+//! so that ledgers are the same whoever endorsed them ([`layout`]). [`definition()`] reads one; the
 //! validator, the endorser, the gateway and discovery all ask here. The functions that clients
 //! call are in [`functions`]; what turns a call into arguments is [`crate::syscc`].
 //!

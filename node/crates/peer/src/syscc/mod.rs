@@ -1,9 +1,9 @@
 //! System chaincodes: functions of the peer itself, called with proposals like contracts.
 //!
-//! - `cscc` joins channels and tells their configuration ([`mod@cscc`]);
-//! - `qscc` reads blocks and transactions ([`mod@qscc`]);
-//! - `_lifecycle` installs and defines chaincodes ([`lifecycle`](mod@lifecycle); what its functions
-//!   do is in [`crate::lifecycle`]).
+//! - `cscc` joins channels and tells their configuration;
+//! - `qscc` reads blocks and transactions;
+//! - `_lifecycle` installs and defines chaincodes; what its functions do is in
+//!   [`crate::lifecycle`].
 //!
 //! Here arguments are read, access is checked (resource `<chaincode>/<function>`) and results are
 //! encoded. Contracts cannot call system chaincodes: Fabric refuses that for `cscc` and `qscc`, and
