@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use weft_ledger::state::StateReader;
 use weft_protos::peer::{ChaincodeInput, Response, SignedProposal};
 
 use super::EndorserParts;
@@ -72,10 +73,13 @@ impl<'a> ProposalHost<'a> {
     /// What runs the chaincode that the proposal is for. It is remembered for the call itself.
     pub(super) fn look_up_first(
         &mut self,
-        state: &mut dyn StateAccess,
+        state: &mut LedgerState,
     ) -> Result<Arc<Endorsable>, ResolveError> {
         let (channel, chaincode) = (self.admitted.channel_id(), &self.admitted.proposal.chaincode);
-        let found = self.look_up(channel, chaincode, state)?;
+        let channel = self.channel(channel)?;
+        // All is read from one snapshot, so that nothing can change in between.
+        let snapshot = state.simulator().state().clone();
+        let found = self.find(&channel, chaincode, state, &snapshot)?;
         self.first = Some(Arc::clone(&found));
         Ok(found)
     }
@@ -90,8 +94,7 @@ impl<'a> ProposalHost<'a> {
         }
     }
 
-    /// What runs a chaincode. That its definition was read is recorded in `state`, so that a
-    /// transaction is not valid when the definition changes before it is committed.
+    /// What runs a chaincode.
     fn look_up(
         &self,
         channel: &str,
@@ -106,11 +109,23 @@ impl<'a> ProposalHost<'a> {
             return Ok(Arc::clone(first));
         }
         let channel = self.channel(channel)?;
+        let newest = channel.ledger().state();
+        self.find(&channel, chaincode, state, &newest)
+    }
+
+    /// What runs a chaincode as of `snapshot`. That its definition was read is recorded in `state`,
+    /// so that a transaction is not valid when the definition changes before it is committed.
+    fn find(
+        &self,
+        channel: &Channel,
+        chaincode: &str,
+        state: &mut dyn StateAccess,
+        snapshot: &dyn StateReader,
+    ) -> Result<Arc<Endorsable>, ResolveError> {
         let mut lifecycle = Recorded(state);
         let sequence = layout::read_number(&mut lifecycle, NAMESPACES, chaincode, SEQUENCE)
             .map_err(|source| ResolveError::Sequence { chaincode: chaincode.to_owned(), source })?;
-        let newest = channel.ledger().state();
-        let found = self.parts.sources.endorsable(channel.id(), &newest, chaincode, sequence);
+        let found = self.parts.sources.endorsable(channel.id(), snapshot, chaincode, sequence);
         found.map_err(ResolveError::Sources)
     }
 

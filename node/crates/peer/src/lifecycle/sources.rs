@@ -130,7 +130,7 @@ impl Sources {
     }
 
     /// What runs `name` at `sequence`, the sequence of its definition that a simulation saw (0 for
-    /// none). `state` is the channel's newest state.
+    /// none). `state` is what the simulation reads, or newer.
     ///
     /// # Errors
     /// [`SourcesError`] when this peer cannot run it.

@@ -11,7 +11,7 @@ use super::{SystemCall, SystemChaincodes, error, success};
 use crate::channel::{Channel, report};
 
 /// The function with one argument after the channel.
-type Query = fn(&Channel, &[u8]) -> Result<Vec<u8>, String>;
+type Query = fn(&Channel, &[u8]) -> Result<Bytes, String>;
 
 impl SystemChaincodes {
     pub(super) fn qscc(&self, call: &SystemCall<'_>) -> Response {
@@ -30,7 +30,7 @@ impl SystemChaincodes {
             return error(format!("access denied for [{function}][{id}]: [{denied}]"));
         }
         let query: Query = match function.as_ref() {
-            "GetChainInfo" => |channel, _| Ok(channel.ledger().info().encode_to_vec()),
+            "GetChainInfo" => |channel, _| Ok(channel.ledger().info().encode_to_vec().into()),
             "GetBlockByNumber" => block_by_number,
             "GetBlockByHash" => block_by_hash,
             "GetBlockByTxID" => block_by_tx_id,
@@ -46,7 +46,7 @@ fn answer(channel: &Arc<Channel>, query: Query, argument: &Bytes) -> Response {
     query(channel, argument).map_or_else(error, success)
 }
 
-fn block_by_number(channel: &Channel, argument: &[u8]) -> Result<Vec<u8>, String> {
+fn block_by_number(channel: &Channel, argument: &[u8]) -> Result<Bytes, String> {
     let text = String::from_utf8_lossy(argument);
     let number: BlockNumber =
         text.parse().map_err(|e| format!("Failed to parse block number with error {e}"))?;
@@ -59,7 +59,7 @@ fn block_by_number(channel: &Channel, argument: &[u8]) -> Result<Vec<u8>, String
     block(channel, wanted).map_err(failed)
 }
 
-fn block_by_hash(channel: &Channel, hash: &[u8]) -> Result<Vec<u8>, String> {
+fn block_by_hash(channel: &Channel, hash: &[u8]) -> Result<Bytes, String> {
     let text = hex::encode(hash);
     let failed = |e: String| format!("Failed to get block hash {text}, error {e}");
     let number = channel.ledger().blocks().number_by_hash(hash);
@@ -68,7 +68,7 @@ fn block_by_hash(channel: &Channel, hash: &[u8]) -> Result<Vec<u8>, String> {
     block(channel, number).map_err(failed)
 }
 
-fn block_by_tx_id(channel: &Channel, argument: &[u8]) -> Result<Vec<u8>, String> {
+fn block_by_tx_id(channel: &Channel, argument: &[u8]) -> Result<Bytes, String> {
     let id = String::from_utf8_lossy(argument);
     let failed = |e: String| format!("Failed to get block for txID {id}, error {e}");
     let status = channel.tx_status(&id).map_err(|e| failed(report(&e)))?;
@@ -76,16 +76,16 @@ fn block_by_tx_id(channel: &Channel, argument: &[u8]) -> Result<Vec<u8>, String>
     block(channel, status.block).map_err(failed)
 }
 
-fn transaction_by_id(channel: &Channel, argument: &[u8]) -> Result<Vec<u8>, String> {
+fn transaction_by_id(channel: &Channel, argument: &[u8]) -> Result<Bytes, String> {
     let id = String::from_utf8_lossy(argument);
     let failed = |e: String| format!("Failed to get transaction with id {id}, error {e}");
     let found = channel.ledger().transaction(&id).map_err(|e| failed(report(&e)))?;
     let found = found.ok_or_else(|| failed(format!("no such transaction ID [{id}] in index")))?;
-    Ok(found.encode_to_vec())
+    Ok(found.encode_to_vec().into())
 }
 
-fn block(channel: &Channel, number: BlockNumber) -> Result<Vec<u8>, String> {
-    let found = channel.block(number).map_err(|e| report(&e))?;
-    let found = found.ok_or_else(|| format!("no such block number [{number}] in index"))?;
-    Ok(found.encode_to_vec())
+/// The block as it is stored, which is its encoding.
+fn block(channel: &Channel, number: BlockNumber) -> Result<Bytes, String> {
+    let found = channel.ledger().blocks().get(number).map_err(|e| report(&e))?;
+    found.ok_or_else(|| format!("no such block number [{number}] in index"))
 }
