@@ -7,7 +7,7 @@ use prost::Message;
 use tokio::time::{Instant, sleep};
 use weft_client::{ClientError, Orderer, Peer};
 use weft_config::{AnchorPeer, Endpoint, block as config_block, genesis, update};
-use weft_protos::common::{Block, Config, ConfigUpdateEnvelope};
+use weft_protos::common::{Block, Config, ConfigUpdateEnvelope, Status};
 use weft_types::config::{sign_update, update_envelope};
 use weft_types::{Nonce, Timestamp};
 
@@ -67,6 +67,8 @@ impl Runner {
                 changes.joined.push(node.name.clone());
             }
         }
+        // Before the peers join: orderers serve the peers of members only.
+        changes.updates = self.ensure_config(channel, &desired).await?;
         let peers = self.channel_peers(channel);
         let joins = peers.iter().map(|node| self.join_peer(node, channel, &genesis));
         for (node, joined) in peers.iter().zip(futures::future::join_all(joins).await) {
@@ -74,7 +76,6 @@ impl Runner {
                 changes.joined.push(node.name.clone());
             }
         }
-        changes.updates = self.ensure_config(channel, &desired).await?;
         self.await_same_height(channel, &peers).await?;
         Ok(changes)
     }
@@ -177,12 +178,23 @@ impl Runner {
         desired: &DesiredChannel,
     ) -> Result<usize, LocalError> {
         let mut updates = 0;
+        let mut deadline = Instant::now() + PATIENCE;
         loop {
             let current = self.current_config(channel).await?;
             let Some(next) = channel_config::next(&current, desired)? else { return Ok(updates) };
-            self.send_update(channel, &current, &next).await?;
+            match self.send_update(channel, &current, &next).await {
+                Ok(()) => {}
+                // A consenter that was just added does not count for the quorum before it has
+                // caught up: the next one waits for it.
+                Err(error) if updates > 0 && refused(&error) && Instant::now() < deadline => {
+                    sleep(POLL).await;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
             self.await_sequence(channel, current.sequence + 1).await?;
             updates += 1;
+            deadline = Instant::now() + PATIENCE;
         }
     }
 
@@ -278,13 +290,6 @@ impl Runner {
         channel: &Channel,
         peers: &[&Node],
     ) -> Result<(), LocalError> {
-        let step = |node: &Node| {
-            LocalError::step(format!("read the height of {} at {}", channel.id, node.name))
-        };
-        let height = async |node: &Node| {
-            let peer: Peer = self.access.peer(node)?;
-            Ok::<u64, ClientError>(peer.chain_info(&channel.id).await?.height)
-        };
         let newest = self
             .ask_orderers(channel, "read the newest block", async |orderer| {
                 orderer.block(&channel.id, weft_types::seek::Position::Newest).await
@@ -293,21 +298,44 @@ impl Runner {
         let target = newest.header.map_or(0, |header| header.number + 1);
         let deadline = Instant::now() + PATIENCE;
         for node in peers {
-            loop {
-                let reached = height(node).await.map_err(step(node))?;
-                if reached >= target {
-                    break;
-                }
-                if Instant::now() >= deadline {
-                    let what =
-                        format!("{} is at height {reached}, the channel at {target}", node.name);
-                    return Err(LocalError::Channel { channel: channel.id.clone(), what });
-                }
-                sleep(POLL).await;
-            }
+            self.await_height(channel, node, target, deadline).await?;
         }
         Ok(())
     }
+
+    /// A peer that has not yet seen the block which makes its organization a member does not
+    /// answer its own administrator: errors are waited through, too.
+    async fn await_height(
+        &self,
+        channel: &Channel,
+        node: &Node,
+        target: u64,
+        deadline: Instant,
+    ) -> Result<(), LocalError> {
+        let step = LocalError::step(format!("read the height of {} at {}", channel.id, node.name));
+        let peer: Peer = match self.access.peer(node) {
+            Ok(peer) => peer,
+            Err(error) => return Err(step(error)),
+        };
+        loop {
+            match peer.chain_info(&channel.id).await {
+                Ok(info) if info.height >= target => return Ok(()),
+                Ok(info) if Instant::now() >= deadline => {
+                    let (name, height) = (&node.name, info.height);
+                    let what = format!("{name} is at height {height}, the channel at {target}");
+                    return Err(LocalError::Channel { channel: channel.id.clone(), what });
+                }
+                Err(error) if Instant::now() >= deadline => return Err(step(error)),
+                Ok(_) | Err(_) => sleep(POLL).await,
+            }
+        }
+    }
+}
+
+/// Whether an orderer said no to an envelope, as opposed to not being able to take it.
+fn refused(error: &LocalError) -> bool {
+    let LocalError::Step { source, .. } = error else { return false };
+    matches!(**source, ClientError::Broadcast { status: Status::BadRequest, .. })
 }
 
 fn fresh_nonce() -> Result<Nonce, LocalError> {

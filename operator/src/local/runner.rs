@@ -182,9 +182,10 @@ impl Runner {
         folder: &Path,
     ) -> Result<bool, LocalError> {
         let marker = folder.join("started-with.json");
-        let wanted = serde_json::to_vec(&(&program.command, &program.env)).map_err(|error| {
-            LocalError::System { step: "describe a program", source: error.into() }
-        })?;
+        let wanted =
+            serde_json::to_vec(&(&program.command, &program.env, program.build())).map_err(
+                |error| LocalError::System { step: "describe a program", source: error.into() },
+            )?;
         if let Some(process) = self.state.processes.get(key).copied()
             && process.is_running()
         {
