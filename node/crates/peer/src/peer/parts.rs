@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use weft_ledger::simulator::QueryLimits;
+use weft_protos::discovery::discovery_server::DiscoveryServer;
 use weft_protos::gateway::gateway_server::GatewayServer;
 use weft_protos::gossip::gossip_server::GossipServer;
 use weft_protos::peer::deliver_server::DeliverServer;
@@ -17,6 +18,7 @@ use weft_rpc::deliver::{DeliverMetrics, DeliverOptions, DeliverService, TlsBindi
 use weft_rpc::listen::Security;
 use weft_rpc::metrics::GrpcMetrics;
 use weft_rpc::server::{GrpcOptions, GrpcServer};
+use weft_rpc::tls::ReloadingTls;
 use weft_settings::{ClientAuth, PeerSettings};
 use weft_types::Signer;
 
@@ -24,13 +26,14 @@ use super::chaincodes::Runnable;
 use super::{PeerOptions, StartError};
 use crate::acl::Acl;
 use crate::chaincode::package::PackageStore;
-use crate::chaincode::{ChaincodeSupport, Runtime, RuntimeConfig};
-use crate::channel::{ChannelDeps, Channels};
+use crate::chaincode::{ChaincodeSupport, Runtime, RuntimeConfig, RuntimeMetrics};
+use crate::channel::{ChannelDeps, Channels, StoreFactory};
 use crate::commit::{CommitMetrics, Pool};
 use crate::deliver::{PeerBlocks, PeerDeliver};
 use crate::deliver_client::DeliverClientConfig;
 use crate::discovery::endorsers::Endorsers;
-use crate::endorser::{Endorser, EndorserParts};
+use crate::discovery::{self, Discovery};
+use crate::endorser::{Endorser, EndorserMetrics, EndorserParts};
 use crate::gateway::{self, Gateway};
 use crate::lifecycle::{LedgerDefinitions, Sources};
 use crate::membership::{self, GossipService, Membership};
@@ -112,85 +115,60 @@ pub(super) struct Parts {
     endorser: Endorser,
     membership: Membership,
     gateway: Gateway,
+    discovery: Discovery,
     stop: CancellationToken,
+}
+
+/// What several parts need.
+struct Common<'a> {
+    settings: &'a PeerSettings,
+    acl: Acl,
+    signer: Arc<dyn Signer>,
+    tls: ReloadingTls,
+    registry: &'a Registry,
+    stop: &'a CancellationToken,
 }
 
 impl Parts {
     pub(super) fn new(options: PeerOptions, stop: CancellationToken) -> Result<Self, StartError> {
         let PeerOptions { settings, identity, local_msp, tls, stores, registry, .. } = options;
-        let limits = &settings.limits;
+        let msp_id = identity.msp_id().clone();
         let packages =
             PackageStore::open(settings.data_dir.join(PACKAGES)).map_err(StartError::Packages)?;
-        let runtime = Runtime::new(RuntimeConfig::from_settings(&settings), packages.clone());
-        let acl = Acl::new(local_msp, identity.msp_id().clone());
-        let sources = Sources::new(packages, identity.msp_id().clone());
-        let sources = Arc::new(sources.map_err(StartError::Packages)?);
-        let signer: Arc<dyn Signer> = Arc::new(identity);
-
-        let channels = Channels::new(ChannelDeps {
-            stores,
-            pool: Pool::new(settings.validation.workers).map_err(StartError::Pool)?,
-            definitions: Arc::new(LedgerDefinitions),
-            signer: Arc::clone(&signer),
-            connector: Connector::new(
-                tls.clone(),
-                ConnectOptions::new(settings.deliver_client.dial_timeout, limits),
-            ),
-            tls: tls.clone(),
-            deliver_client: DeliverClientConfig {
-                settings: settings.deliver_client.clone(),
-                max_message_bytes: limits.max_message_bytes,
-            },
-            query_limits: QueryLimits {
-                entries: settings.ledger.total_query_limit,
-                ..QueryLimits::default()
-            },
-            history: settings.ledger.history,
-            max_waiters: settings.peer_limits.gateway_concurrency,
-            metrics: Some(CommitMetrics::register(&registry).map_err(StartError::Metrics)?),
-        });
-        let deliver = deliver(&settings, &channels, &acl, &registry, &stop)?;
-        let system = SystemChaincodes::new(
-            Arc::clone(&channels),
-            acl.clone(),
-            Arc::clone(&sources),
-            settings.chaincode.max_package_bytes,
+        let runtime = Runtime::new(
+            RuntimeConfig::from_settings(&settings),
+            packages.clone(),
+            Some(RuntimeMetrics::register(&registry).map_err(StartError::Metrics)?),
         );
-        let endorser = Endorser::new(EndorserParts {
-            channels: Arc::clone(&channels),
-            acl: acl.clone(),
-            runtime: runtime.clone(),
-            system,
-            sources: Arc::clone(&sources),
-            signer: Arc::clone(&signer),
-            keeps_history: settings.ledger.history,
-            max_concurrent: settings.peer_limits.concurrent_endorsements,
-            time_window: limits.time_window,
-        });
-        let connector =
-            Connector::new(tls.clone(), ConnectOptions::new(settings.gateway.dial_timeout, limits));
-        let pool = ChannelPool::new(connector, settings.peer_limits.outgoing_connections);
-        let deps = membership::Deps {
-            channels: Arc::clone(&channels),
-            acl: acl.clone(),
-            signer,
-            chaincodes: Arc::new(Runnable(sources)),
-            tls: Some(tls),
-            pool: pool.clone(),
+        let sources =
+            Arc::new(Sources::new(packages, msp_id.clone()).map_err(StartError::Packages)?);
+        let common = Common {
+            settings: &settings,
+            acl: Acl::new(local_msp, msp_id),
+            signer: Arc::new(identity),
+            tls,
+            registry: &registry,
+            stop: &stop,
         };
-        let membership =
-            Membership::new(deps, membership_options(&settings)).map_err(StartError::Membership)?;
-        let deps = gateway::Deps {
-            channels: Arc::clone(&channels),
-            acl,
-            endorsers: Endorsers::new(membership.clone()),
-            endorser: Arc::new(endorser.clone()),
-            pool,
-            tls: true,
-            shutdown: stop.clone(),
-        };
-        let gateway = Gateway::new(deps, gateway_options(&settings));
-        Ok(Self { settings, channels, runtime, deliver, endorser, membership, gateway, stop })
+        let channels = common.channels(stores)?;
+        let deliver = common.deliver(&channels)?;
+        let endorser = common.endorser(&channels, &runtime, &sources)?;
+        let pool = common.pool();
+        let membership = common.membership(&channels, sources, &pool)?;
+        let endorsers = Endorsers::new(membership.clone());
+        let gateway = common.gateway(&channels, &endorsers, &endorser, pool);
+        let discovery = common.discovery(&channels, endorsers);
+        Ok(Self {
+            settings,
+            channels,
+            runtime,
+            deliver,
+            endorser,
+            membership,
+            gateway,
+            discovery,
+            stop,
+        })
     }
 
     pub(super) fn channels(&self) -> &Arc<Channels> {
@@ -222,6 +200,12 @@ impl Parts {
                 .max_encoding_message_size(limit);
             routes = routes.add_service(gateway);
         }
+        if self.settings.discovery.enabled {
+            let discovery = DiscoveryServer::new(self.discovery.clone())
+                .max_decoding_message_size(limit)
+                .max_encoding_message_size(limit);
+            routes = routes.add_service(discovery);
+        }
         routes
     }
 
@@ -232,35 +216,133 @@ impl Parts {
     }
 }
 
-fn deliver(
-    settings: &PeerSettings,
-    channels: &Arc<Channels>,
-    acl: &Acl,
-    registry: &Registry,
-    stop: &CancellationToken,
-) -> Result<DeliverService<PeerBlocks>, StartError> {
-    let binding = match settings.tls.client_auth {
-        ClientAuth::Required => TlsBinding::Required,
-        ClientAuth::Optional => TlsBinding::WhenSent,
-    };
-    let mut options = DeliverOptions::new(&settings.limits, binding, stop.clone());
-    options.metrics = Some(DeliverMetrics::register(registry).map_err(StartError::Metrics)?);
-    let blocks = PeerBlocks::new(Arc::clone(channels), Arc::new(acl.clone()));
-    Ok(DeliverService::new(Arc::new(blocks), options))
-}
+impl Common<'_> {
+    fn channels(&self, stores: StoreFactory) -> Result<Arc<Channels>, StartError> {
+        let settings = self.settings;
+        let connecting =
+            ConnectOptions::new(settings.deliver_client.dial_timeout, &settings.limits);
+        let metrics = CommitMetrics::register(self.registry).map_err(StartError::Metrics)?;
+        Ok(Channels::new(ChannelDeps {
+            stores,
+            pool: Pool::new(settings.validation.workers).map_err(StartError::Pool)?,
+            definitions: Arc::new(LedgerDefinitions),
+            signer: Arc::clone(&self.signer),
+            connector: Connector::new(self.tls.clone(), connecting),
+            tls: self.tls.clone(),
+            deliver_client: DeliverClientConfig {
+                settings: settings.deliver_client.clone(),
+                max_message_bytes: settings.limits.max_message_bytes,
+            },
+            query_limits: QueryLimits {
+                entries: settings.ledger.total_query_limit,
+                ..QueryLimits::default()
+            },
+            history: settings.ledger.history,
+            max_waiters: settings.peer_limits.gateway_concurrency,
+            metrics: Some(metrics),
+        }))
+    }
 
-fn membership_options(settings: &PeerSettings) -> membership::Options {
-    let mut options = membership::Options::new(&settings.external_address);
-    options.known = settings.known_peers.iter().map(|peer| peer.address.clone()).collect();
-    options.interval = settings.discovery.refresh_interval;
-    options
-}
+    fn deliver(&self, channels: &Arc<Channels>) -> Result<DeliverService<PeerBlocks>, StartError> {
+        let binding = match self.settings.tls.client_auth {
+            ClientAuth::Required => TlsBinding::Required,
+            ClientAuth::Optional => TlsBinding::WhenSent,
+        };
+        let mut options = DeliverOptions::new(&self.settings.limits, binding, self.stop.clone());
+        let metrics = DeliverMetrics::register(self.registry).map_err(StartError::Metrics)?;
+        options.metrics = Some(metrics);
+        let blocks = PeerBlocks::new(Arc::clone(channels), Arc::new(self.acl.clone()));
+        Ok(DeliverService::new(Arc::new(blocks), options))
+    }
 
-fn gateway_options(settings: &PeerSettings) -> gateway::Options {
-    gateway::Options {
-        endorsement_timeout: settings.gateway.endorsement_timeout,
-        broadcast_timeout: settings.gateway.broadcast_timeout,
-        concurrency: settings.peer_limits.gateway_concurrency,
-        max_message_bytes: settings.limits.max_message_bytes,
+    fn endorser(
+        &self,
+        channels: &Arc<Channels>,
+        runtime: &Runtime,
+        sources: &Arc<Sources>,
+    ) -> Result<Endorser, StartError> {
+        let settings = self.settings;
+        let system = SystemChaincodes::new(
+            Arc::clone(channels),
+            self.acl.clone(),
+            Arc::clone(sources),
+            settings.chaincode.max_package_bytes,
+        );
+        let endorser = Endorser::new(EndorserParts {
+            channels: Arc::clone(channels),
+            acl: self.acl.clone(),
+            runtime: runtime.clone(),
+            system,
+            sources: Arc::clone(sources),
+            signer: Arc::clone(&self.signer),
+            keeps_history: settings.ledger.history,
+            max_concurrent: settings.peer_limits.concurrent_endorsements,
+            time_window: settings.limits.time_window,
+        });
+        let metrics = EndorserMetrics::register(self.registry).map_err(StartError::Metrics)?;
+        Ok(endorser.with_metrics(metrics))
+    }
+
+    /// Connections to other peers and, for transactions, to orderers.
+    fn pool(&self) -> ChannelPool {
+        let settings = self.settings;
+        let connecting = ConnectOptions::new(settings.gateway.dial_timeout, &settings.limits);
+        let connector = Connector::new(self.tls.clone(), connecting);
+        ChannelPool::new(connector, settings.peer_limits.outgoing_connections)
+    }
+
+    fn membership(
+        &self,
+        channels: &Arc<Channels>,
+        sources: Arc<Sources>,
+        pool: &ChannelPool,
+    ) -> Result<Membership, StartError> {
+        let settings = self.settings;
+        let mut options = membership::Options::new(&settings.external_address);
+        options.known = settings.known_peers.iter().map(|peer| peer.address.clone()).collect();
+        options.interval = settings.discovery.refresh_interval;
+        let deps = membership::Deps {
+            channels: Arc::clone(channels),
+            acl: self.acl.clone(),
+            signer: Arc::clone(&self.signer),
+            chaincodes: Arc::new(Runnable(sources)),
+            tls: Some(self.tls.clone()),
+            pool: pool.clone(),
+        };
+        Membership::new(deps, options).map_err(StartError::Membership)
+    }
+
+    fn gateway(
+        &self,
+        channels: &Arc<Channels>,
+        endorsers: &Endorsers,
+        endorser: &Endorser,
+        pool: ChannelPool,
+    ) -> Gateway {
+        let settings = self.settings;
+        let options = gateway::Options {
+            endorsement_timeout: settings.gateway.endorsement_timeout,
+            broadcast_timeout: settings.gateway.broadcast_timeout,
+            concurrency: settings.peer_limits.gateway_concurrency,
+            max_message_bytes: settings.limits.max_message_bytes,
+        };
+        let deps = gateway::Deps {
+            channels: Arc::clone(channels),
+            acl: self.acl.clone(),
+            endorsers: endorsers.clone(),
+            endorser: Arc::new(endorser.clone()),
+            pool,
+            tls: true,
+            shutdown: self.stop.clone(),
+        };
+        Gateway::new(deps, options)
+    }
+
+    fn discovery(&self, channels: &Arc<Channels>, endorsers: Endorsers) -> Discovery {
+        let options = discovery::Options {
+            org_members_allowed: self.settings.discovery.org_members_allowed_access,
+            concurrency: self.settings.peer_limits.discovery_concurrency,
+        };
+        Discovery::new(Arc::clone(channels), self.acl.clone(), endorsers, options)
     }
 }
