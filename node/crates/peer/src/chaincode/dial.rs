@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
@@ -38,8 +38,12 @@ const MAX_ID: usize = 512;
 /// Reaches the contract of `id`, which the registry holds as being launched, and reports failure
 /// there; success is reported by its registration.
 pub(super) async fn launch(inner: Arc<Inner>, id: String) {
-    let deadline = Instant::now() + inner.config.startup_timeout;
-    if let Err(error) = attempt(&inner, &id, deadline).await {
+    let begin = Instant::now();
+    let result = attempt(&inner, &id, begin + inner.config.startup_timeout).await;
+    if let Some(metrics) = &inner.metrics {
+        metrics.launched(&id, begin.elapsed(), result.is_ok());
+    }
+    if let Err(error) = result {
         tracing::warn!(chaincode = id, %error, "failed to reach a chaincode");
         inner.registry.fail(&id, error);
     }
@@ -94,12 +98,12 @@ async fn await_registration(
     id: &str,
     deadline: Instant,
 ) -> Result<(), LaunchError> {
-    // A registration replaces the launching slot, and then reporting failure does nothing.
-    sleep_until(deadline).await;
-    if inner.registry.is_awaited(id) {
-        return Err(LaunchError::NotRegistered(inner.config.startup_timeout));
+    // When it is not awaited any more, it has registered.
+    let Some(mut outcome) = inner.registry.awaited(id) else { return Ok(()) };
+    match timeout_at(deadline, outcome.wait_for(Option::is_some)).await {
+        Ok(_) => Ok(()),
+        Err(_) => Err(LaunchError::NotRegistered(inner.config.startup_timeout)),
     }
-    Ok(())
 }
 
 /// Dials until the contract is registered, or the time is up.
@@ -219,9 +223,16 @@ pub(super) async fn serve(
     connection: Arc<Connection>,
     inbound: impl Stream<Item = Result<ChaincodeMessage, Status>> + Unpin,
 ) -> Result<(), Status> {
+    let (chaincode, place) = (connection.id(), connection.place());
+    let count = |is_connected| {
+        if let Some(metrics) = &inner.metrics {
+            metrics.connected(chaincode, is_connected);
+        }
+    };
+    count(true);
     let result = connection.run(inbound, inner.config.keepalive).await;
     inner.registry.deregister(&connection);
-    let (chaincode, place) = (connection.id(), connection.place());
+    count(inner.registry.get(chaincode).is_some());
     match &result {
         Ok(()) => tracing::info!(chaincode, place, "a chaincode's stream ended"),
         Err(status) => {

@@ -128,9 +128,12 @@ impl Registry {
         }
     }
 
-    /// Whether somebody waits for this contract.
-    pub(super) fn is_awaited(&self, id: &str) -> bool {
-        matches!(self.slots.lock().get(id), Some(Slot::Launching(_)))
+    /// The outcome of reaching this contract, while it is being reached.
+    pub(super) fn awaited(&self, id: &str) -> Option<watch::Receiver<Option<Launched>>> {
+        match self.slots.lock().get(id) {
+            Some(Slot::Launching(outcome)) => Some(outcome.subscribe()),
+            _ => None,
+        }
     }
 
     /// Ends every connection and every attempt.

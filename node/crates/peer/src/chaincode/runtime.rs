@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use weft_protos::peer::chaincode_message::Type;
 use weft_protos::peer::{
@@ -18,6 +19,7 @@ use super::connection::{Connection, Exchange, message_of};
 use super::dial;
 use super::error::{ChaincodeError, ExecuteError, LaunchError};
 use super::host::{Host, Target};
+use super::metrics::RuntimeMetrics;
 use super::package::PackageStore;
 use super::registry::{Launched, Lookup, Registry};
 use super::state::StateAccess;
@@ -60,6 +62,7 @@ pub(super) struct Inner {
     pub(super) config: RuntimeConfig,
     pub(super) packages: PackageStore,
     pub(super) registry: Registry,
+    pub(super) metrics: Option<RuntimeMetrics>,
     pub(super) shutdown: CancellationToken,
 }
 
@@ -67,11 +70,16 @@ impl Runtime {
     /// A runtime of the contracts whose packages are in `packages`. It must be used within a
     /// tokio runtime.
     #[must_use]
-    pub fn new(config: RuntimeConfig, packages: PackageStore) -> Self {
+    pub fn new(
+        config: RuntimeConfig,
+        packages: PackageStore,
+        metrics: Option<RuntimeMetrics>,
+    ) -> Self {
         let inner = Inner {
             config,
             packages,
             registry: Registry::default(),
+            metrics,
             shutdown: CancellationToken::new(),
         };
         Self { inner: Arc::new(inner) }
@@ -235,15 +243,20 @@ impl<'a> Job<'a> {
             proposal: self.proposal.cloned(),
             ..message_of(kind)
         };
-        let transaction = Transaction::new(inner, &self, init, state, host);
+        let transaction = Transaction::new(inner, &self, package_id, init, state, host);
         let conversation = transaction.run(exchange, start);
-        match tokio::time::timeout(inner.config.execute_timeout, conversation).await {
-            Ok(result) => result,
-            Err(_) => {
-                tracing::warn!(chaincode = self.chaincode, tx_id = self.tx_id, "timed out");
-                Err(ExecuteError::Timeout)
-            }
+        let begin = Instant::now();
+        let result = tokio::time::timeout(inner.config.execute_timeout, conversation).await;
+        if let Some(metrics) = &inner.metrics {
+            metrics.executed(self.channel, package_id, begin.elapsed());
         }
+        result.unwrap_or_else(|_| {
+            tracing::warn!(chaincode = self.chaincode, tx_id = self.tx_id, "timed out");
+            if let Some(metrics) = &inner.metrics {
+                metrics.timed_out(package_id);
+            }
+            Err(ExecuteError::Timeout)
+        })
     }
 
     /// Starts the transaction on the contract's stream. A stream that ended since it was looked

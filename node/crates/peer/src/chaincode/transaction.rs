@@ -53,6 +53,7 @@ pub(super) struct Transaction<'a> {
     channel: &'a str,
     tx_id: &'a str,
     namespace: &'a str,
+    package_id: &'a str,
     proposal: Option<&'a peer::SignedProposal>,
     init: bool,
     depth: usize,
@@ -64,6 +65,7 @@ impl<'a> Transaction<'a> {
     pub(super) fn new(
         inner: &'a Arc<Inner>,
         job: &Job<'a>,
+        package_id: &'a str,
         init: bool,
         state: &'a mut dyn StateAccess,
         host: &'a dyn Host,
@@ -75,6 +77,7 @@ impl<'a> Transaction<'a> {
             channel: job.channel,
             tx_id: job.tx_id,
             namespace: job.chaincode,
+            package_id,
             proposal: job.proposal,
             init,
             depth: job.depth,
@@ -97,6 +100,9 @@ impl<'a> Transaction<'a> {
                 return Ok(message);
             }
             let answer = self.serve(kind, message.payload).await;
+            if let Some(metrics) = &self.inner.metrics {
+                metrics.answered(kind, self.channel, self.package_id, answer.is_ok());
+            }
             let reply = match answer {
                 Ok(payload) => ChaincodeMessage { payload, ..message_of(Type::Response) },
                 Err(error) => self.error_message(kind, &error),

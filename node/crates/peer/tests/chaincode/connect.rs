@@ -6,7 +6,7 @@ use bytes::Bytes;
 use prost::Message;
 use weft_contract::ServerTls;
 use weft_peer::chaincode::package::Connection;
-use weft_peer::chaincode::{ExecuteError, LaunchError};
+use weft_peer::chaincode::{ExecuteError, LaunchError, Runtime, RuntimeMetrics};
 use weft_protos::{common, msp, peer};
 use weft_testkit::Org;
 
@@ -211,6 +211,35 @@ async fn a_contract_that_announces_another_id() {
 }
 
 #[tokio::test]
+async fn metrics_count_what_happens() {
+    let registry = prometheus::Registry::new();
+    let metrics = RuntimeMetrics::register(&registry).unwrap();
+    let mut peer = Peer::new(config());
+    let packages = peer.runtime.packages().clone();
+    peer.runtime = Runtime::new(config(), packages, Some(metrics));
+    let service = peer.serve("cc", contract()).await;
+    peer.ask(&mut MemoryState::default(), &["Get", "a"]).await.unwrap();
+    peer.ask(&mut MemoryState::default(), &["Private"]).await.unwrap_err();
+    let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+    let id = &service.id;
+    let request = |kind: &str, success: bool| {
+        format!(
+            "chaincode_shim_requests_completed{{chaincode=\"{id}\",channel=\"supply\",\
+             success=\"{success}\",type=\"{kind}\"}} 1\n"
+        )
+    };
+    for expect in [
+        request("GET_STATE", true),
+        request("WRITE_BATCH_STATE", false),
+        format!("chaincode_connections{{chaincode=\"{id}\"}} 1\n"),
+        format!("chaincode_launch_duration_count{{chaincode=\"{id}\",success=\"true\"}} 1\n"),
+        format!("chaincode_execute_duration_count{{chaincode=\"{id}\",channel=\"supply\"}} 2\n"),
+    ] {
+        assert!(text.contains(&expect), "{expect} in\n{text}");
+    }
+}
+
+#[tokio::test]
 async fn shutdown_ends_connections() {
     let mut peer = Peer::new(config());
     let service = peer.serve("cc", contract()).await;
@@ -268,7 +297,8 @@ async fn tls_refusals() {
     config.startup_timeout = Duration::from_millis(500);
     let mut peer = Peer::new(config);
     let stranger = Org::new("Org9MSP");
-    let wrong: [(&str, fn(&mut Connection, &Org)); 4] = [
+    type Change = fn(&mut Connection, &Org);
+    let wrong: [(&str, Change); 4] = [
         ("another authority's server", |c, org| c.root_cert = org.tls_ca.certificate().pem()),
         ("another name", |c, _| c.domain = "other.example.com".into()),
         ("no client certificate", |c, _| c.client_auth_required = false),

@@ -235,7 +235,7 @@ async fn keepalive_is_sent() {
     let mut settings = config();
     settings.keepalive = Some(Duration::from_millis(20));
     let (mut peer, id) = peer_with(behaviour).await;
-    peer.runtime = Runtime::new(settings, peer.runtime.packages().clone());
+    peer.runtime = Runtime::new(settings, peer.runtime.packages().clone(), None);
     peer.runtime.connect(&id).await.unwrap();
     for _ in 0..3 {
         beats.recv().await.unwrap();

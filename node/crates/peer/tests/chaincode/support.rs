@@ -39,7 +39,11 @@ impl Peer {
     pub fn new(config: RuntimeConfig) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let packages = PackageStore::open(dir.path().join("packages")).unwrap();
-        Self { runtime: Runtime::new(config, packages), host: MemoryHost::default(), _dir: dir }
+        Self {
+            runtime: Runtime::new(config, packages, None),
+            host: MemoryHost::default(),
+            _dir: dir,
+        }
     }
 
     /// Installs a package of this connection, and defines a chaincode over it.
@@ -92,7 +96,6 @@ fn server() -> tonic::transport::Server {
 /// A contract that runs as a service.
 pub struct Service {
     pub id: String,
-    pub address: SocketAddr,
     task: JoinHandle<()>,
 }
 
@@ -149,8 +152,8 @@ pub async fn start(
     let task = tokio::spawn(async move {
         weft_contract::serve(contract, options, started, std::future::pending()).await.unwrap();
     });
-    let address = ready.await.unwrap();
-    Service { id: id.to_owned(), address, task }
+    ready.await.unwrap();
+    Service { id: id.to_owned(), task }
 }
 
 /// A contract that dials the peer, until the handle is aborted.

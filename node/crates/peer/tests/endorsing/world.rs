@@ -127,7 +127,7 @@ impl World {
         let parts = EndorserParts {
             channels: Arc::clone(&channels),
             acl,
-            runtime: Runtime::new(runtime, packages),
+            runtime: Runtime::new(runtime, packages, None),
             system,
             sources: Arc::clone(&sources),
             signer: Arc::new(of.peer.clone()),
