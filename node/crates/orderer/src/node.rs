@@ -46,14 +46,14 @@ pub enum StartError {
         listener: &'static str,
         /// Why not.
         #[source]
-        source: ListenError,
+        source: Box<ListenError>,
     },
     /// A channel cannot be opened.
     #[error("failed to open the channels: {0}")]
-    Open(#[source] OpenError),
+    Open(#[source] Box<OpenError>),
     /// A file with administrators' authorities cannot be read.
     #[error("failed to read the roots of the participation API: {0}")]
-    Roots(#[source] TlsError),
+    Roots(#[source] Box<TlsError>),
 }
 
 /// What an orderer is made of.
@@ -86,11 +86,16 @@ pub fn admin_roots(settings: &OrdererSettings) -> Result<RootSet, StartError> {
     let mut roots = Vec::new();
     for path in files {
         let read = std::fs::read(path)
-            .map_err(|source| StartError::Roots(TlsError::Read { path: path.clone(), source }))?;
+            .map_err(|source| TlsError::Read { path: path.clone(), source })
+            .map_err(roots_error)?;
         let origin = path.display().to_string();
-        roots.extend(certificates_from_pem(&read, &origin).map_err(StartError::Roots)?);
+        roots.extend(certificates_from_pem(&read, &origin).map_err(roots_error)?);
     }
-    RootSet::fixed(roots).map_err(StartError::Roots)
+    RootSet::fixed(roots).map_err(roots_error)
+}
+
+fn roots_error(error: TlsError) -> StartError {
+    StartError::Roots(Box::new(error))
 }
 
 /// Starts orderers.
@@ -130,7 +135,8 @@ impl Orderer {
         let shutdown = CancellationToken::new();
         let server = bind_grpc(&parts, grpc_metrics).await?;
         let admin = bind_participation(&parts).await?;
-        registrar.open_all().await.map_err(StartError::Open)?;
+        let opened = registrar.open_all().await;
+        opened.map_err(|error| StartError::Open(Box::new(error)))?;
         let checked = registrar.clone();
         parts.health.register("channels", move || {
             let result = checked.check();
@@ -164,7 +170,7 @@ async fn bind_grpc(parts: &OrdererParts, metrics: GrpcMetrics) -> Result<GrpcSer
     let options = GrpcOptions::from(&settings.limits);
     GrpcServer::bind(&settings.listen, options, security, Some(metrics))
         .await
-        .map_err(|source| StartError::Listen { listener: "gRPC", source })
+        .map_err(|error| StartError::Listen { listener: "gRPC", source: Box::new(error) })
 }
 
 async fn bind_participation(parts: &OrdererParts) -> Result<Option<HttpsServer>, StartError> {
@@ -181,7 +187,7 @@ async fn bind_participation(parts: &OrdererParts) -> Result<Option<HttpsServer>,
     HttpsServer::bind(&settings.participation.listen, options, security)
         .await
         .map(Some)
-        .map_err(|source| StartError::Listen { listener: "participation", source })
+        .map_err(|error| StartError::Listen { listener: "participation", source: Box::new(error) })
 }
 
 fn routes(

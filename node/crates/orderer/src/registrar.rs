@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
+use tokio::time::{Duration, Instant};
 use tracing::{info, warn};
 use weft_config::block::{self as config_block, BlockError};
 use weft_ledger::kv::{Durability, KvError};
@@ -15,6 +16,9 @@ use weft_types::{BlockNumber, ChannelId};
 use crate::chain::{ChainError, Channel, Context};
 use crate::membership::{self, ConsentersError};
 use crate::store::{ChainStore, StoreError, Stores};
+
+/// Time for those who read a channel to let go of it.
+const LET_GO: Duration = Duration::from_secs(2);
 
 /// Why a channel is not joined.
 #[derive(Debug, thiserror::Error)]
@@ -221,7 +225,13 @@ impl Registrar {
         channel.stop().await;
         channel.retract();
         let id = channel.id().clone();
+        let store = Arc::downgrade(channel.store());
         drop(channel);
+        // Readers let go as soon as they see that the channel is closed.
+        let deadline = Instant::now() + LET_GO;
+        while store.strong_count() > 0 && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         self.stores.remove(&id).map_err(RemoveError::Kv)?;
         info!(channel = %id, "removed a channel");
         Ok(())

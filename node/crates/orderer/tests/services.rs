@@ -72,6 +72,7 @@ async fn configuration_changes_need_the_right_people() {
     assert_eq!(reconfigure(&node, &network, change).await, Status::Success);
     eventually("it is in force", || node.channel().bundle().sequence() == 1).await;
     assert_eq!(node.channel().bundle().orderer().unwrap().batch_size, size);
+    eventually("its block can be read", || *node.channel().height().borrow() == 2).await;
 
     // The same update again is not based on the present configuration.
     let stale = update(&bundle, &network, change);

@@ -43,6 +43,8 @@ impl Actor {
                 Action::Leading { term } => {
                     info!(channel = %self.channel.id, term, "leads the channel");
                     self.leading = true;
+                    // Whatever came before this term is written.
+                    self.config_in_flight = false;
                 }
                 Action::Evicted => self.leave_cluster()?,
                 Action::Sign { .. } => return Err(ChainError::Action { what: "sign" }),

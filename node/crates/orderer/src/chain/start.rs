@@ -29,7 +29,8 @@ pub(super) struct Running {
     /// The election timeout, milliseconds; 0 without elections.
     pub election_ms: u64,
     /// Whether this node should stand at once and not wait for an election timeout: it alone
-    /// can win, or the channel is new and it is the first of its consenters.
+    /// can win, or it is the first of the consenters. In a cluster that starts, new or not,
+    /// somebody has to begin; where there is a leader, pre-vote keeps it in office.
     pub stand_at_once: bool,
 }
 
@@ -104,7 +105,6 @@ pub(super) fn engine(
             })
         }
         Consensus::Raft(raft) => {
-            let fresh = applied.height == 1 && start == Start::Bootstrap;
             let first = applied.membership.ids().min() == Some(node);
             let alone = applied.membership.len() == 1;
             let height = applied.height;
@@ -118,7 +118,7 @@ pub(super) fn engine(
                 node,
                 durable_log: true,
                 election_ms,
-                stand_at_once: alone || (fresh && first),
+                stand_at_once: alone || (first && start != Start::Rejoin),
             })
         }
         other => Err(ChainError::Consenters(membership::ConsentersError::Unsupported {

@@ -151,6 +151,23 @@ enum Ended {
     Broken(Duration),
 }
 
+/// How a stream was lost.
+struct Lost {
+    error: String,
+    /// It hung, and did not fail.
+    stuck: bool,
+}
+
+impl Lost {
+    fn broken(error: String) -> Self {
+        Self { error, stuck: false }
+    }
+
+    fn stuck(error: &str) -> Self {
+        Self { error: error.to_owned(), stuck: true }
+    }
+}
+
 impl Task {
     async fn run(mut self) {
         let mut backoff = BACKOFF.0;
@@ -170,17 +187,23 @@ impl Task {
         let (node, channel) = (self.id, self.channel.clone());
         match self.exchange(first).await {
             Ok(()) => Ended::Closed,
-            Err(error) => {
+            Err(Lost { error, stuck }) => {
                 debug!(%channel, node, address = self.endpoint.address, error, "lost a stream");
-                // A certificate that was exchanged must not meet an old connection's state.
-                self.options.pool.forget(&self.endpoint);
+                if stuck {
+                    // The connection may be to a machine that is gone; the next one is new.
+                    self.options.pool.forget(&self.endpoint);
+                }
                 Ended::Broken(opened.elapsed())
             }
         }
     }
 
-    async fn exchange(&mut self, first: Outgoing) -> Result<(), String> {
-        let transport = self.options.pool.get(&self.endpoint).map_err(|e| e.to_string())?;
+    async fn exchange(&mut self, first: Outgoing) -> Result<(), Lost> {
+        let transport = self
+            .options
+            .pool
+            .get(&self.endpoint)
+            .map_err(|error| Lost::broken(error.to_string()))?;
         let mut client = self.client(transport);
         let (sender, requests) = mpsc::channel(STREAM_BUFFER);
         let mut waiting: VecDeque<(Instant, oneshot::Sender<SubmitResponse>)> = VecDeque::new();
@@ -189,8 +212,8 @@ impl Task {
         let opening = client.step(ReceiverStream::new(requests));
         let mut responses = timeout(limit, opening)
             .await
-            .map_err(|_| "no answer in time".to_owned())?
-            .map_err(|status| describe(&status))?
+            .map_err(|_| Lost::stuck("no answer in time"))?
+            .map_err(|status| Lost::broken(describe(&status)))?
             .into_inner();
         debug!(channel = %self.channel, node = self.id, address = self.endpoint.address, "opened a stream");
         loop {
@@ -201,10 +224,13 @@ impl Task {
                     None => return Ok(()),
                 },
                 response = responses.message() => {
-                    let response = response.map_err(|status| describe(&status))?;
-                    answer(response.ok_or("ended by the other side")?, &mut waiting);
+                    let response = response.map_err(|status| Lost::broken(describe(&status)))?;
+                    let ended = || Lost::broken("ended by the other side".to_owned());
+                    answer(response.ok_or_else(ended)?, &mut waiting);
                 }
-                () = until(overdue) => return Err("an envelope was not answered in time".into()),
+                () = until(overdue) => {
+                    return Err(Lost::stuck("an envelope was not answered in time"));
+                }
             }
         }
     }
@@ -214,7 +240,7 @@ impl Task {
         next: Outgoing,
         sender: &mpsc::Sender<StepRequest>,
         waiting: &mut VecDeque<(Instant, oneshot::Sender<SubmitResponse>)>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Lost> {
         let payload = match next {
             Outgoing::Message(payload) => Request::ConsensusRequest(ConsensusRequest {
                 channel: self.channel.as_str().to_owned(),
@@ -229,8 +255,8 @@ impl Task {
         let request = StepRequest { payload: Some(payload) };
         match timeout(self.options.rpc_timeout, sender.send(request)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err("the connection is closed".to_owned()),
-            Err(_) => Err("the stream makes no progress".to_owned()),
+            Ok(Err(_)) => Err(Lost::broken("the connection is closed".to_owned())),
+            Err(_) => Err(Lost::stuck("the stream makes no progress")),
         }
     }
 

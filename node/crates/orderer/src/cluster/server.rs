@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use futures::Stream;
 use tokio::sync::mpsc;
@@ -80,7 +80,8 @@ fn tls_key<T>(request: &Request<T>) -> Result<Vec<u8>, Status> {
 struct Session {
     registrar: Arc<Registrar>,
     key: Vec<u8>,
-    channels: HashMap<String, Arc<Channel>>,
+    /// Weak, so that a stream does not keep a channel that is left.
+    channels: HashMap<String, Weak<Channel>>,
     answers: mpsc::Sender<Result<Pending<StepResponse>, Status>>,
 }
 
@@ -112,14 +113,14 @@ impl Session {
     }
 
     fn channel(&mut self, name: &str) -> Result<Arc<Channel>, Status> {
-        let known = self.channels.get(name).filter(|channel| !channel.is_closed());
-        if let Some(channel) = known {
-            return Ok(channel.clone());
+        let known = self.channels.get(name).and_then(Weak::upgrade);
+        if let Some(channel) = known.filter(|channel| !channel.is_closed()) {
+            return Ok(channel);
         }
         let found = self.registrar.find(name);
         let found = found.ok_or_else(|| Status::not_found("no such channel here"))?;
         // Bounded by the number of channels there are.
-        self.channels.insert(name.to_owned(), found.clone());
+        self.channels.insert(name.to_owned(), Arc::downgrade(&found));
         Ok(found)
     }
 
