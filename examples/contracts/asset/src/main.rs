@@ -2,11 +2,14 @@
 //! `CHAINCODE_SERVER_ADDRESS`, or let it dial a peer with `CORE_CHAINCODE_ID_NAME` and
 //! `CORE_PEER_ADDRESS`. `RUST_LOG` chooses what it logs; default `info`.
 
+use std::io::{IsTerminal, stderr};
+
 use tracing_subscriber::EnvFilter;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
+    log.with_ansi(stderr().is_terminal()).init();
     Ok(weft_contract::run(asset_contract::contract()).await?)
 }
