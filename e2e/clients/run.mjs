@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// Brings the network up, runs the suites with Node's own test runner, takes the network down.
+//
+//     node run.mjs [TEST FILE...]
+//
+// WEFT_BIN     folder of the programs; $CARGO_TARGET_DIR/debug by default
+// WEFT_NETWORK folder of a network that runs already: it is used and left running
+
+import { spawn } from 'node:child_process';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { here, weft, logTails } from './lib/weft.mjs';
+
+/** All suites together must be done by then. */
+const LIMIT_MS = 12 * 60_000;
+/** One test. */
+const TEST_LIMIT_MS = 120_000;
+
+async function main() {
+    const given = process.env.WEFT_NETWORK;
+    const dir = given ?? fs.mkdtempSync(path.join(os.tmpdir(), 'weft-clients-'));
+    let code = 1;
+    try {
+        if (!given) {
+            await weft(['up', '-f', path.join(here, 'network.yaml'), '--dir', dir, '--detach'], {
+                limit: 180_000,
+                show: true,
+            });
+        }
+        code = await suites(dir, process.argv.slice(2));
+    } catch (error) {
+        console.error(error.message);
+    } finally {
+        if (code !== 0) {
+            console.error(logTails(dir));
+        }
+        if (!given) {
+            await takeDown(dir, code !== 0);
+        }
+    }
+    process.exitCode = code;
+}
+
+/** Runs the test runner, whose output is passed on as it is. */
+function suites(dir, files) {
+    const all = fs.readdirSync(path.join(here, 'tests')).map((name) => `tests/${name}`);
+    const chosen = files.length > 0 ? files : all.filter((name) => name.endsWith('.test.mjs'));
+    // One file at a time: the machine is small, and a failure reads better.
+    const args = ['--test', '--test-concurrency=1', `--test-timeout=${TEST_LIMIT_MS}`, ...chosen];
+    return new Promise((resolve, reject) => {
+        const runner = spawn(process.execPath, args, {
+            cwd: here,
+            stdio: 'inherit',
+            env: { ...process.env, WEFT_NETWORK: dir },
+        });
+        const stop = () => runner.kill();
+        const limit = setTimeout(() => {
+            console.error(`the suites were not done after ${LIMIT_MS / 60_000} minutes`);
+            runner.kill('SIGKILL');
+        }, LIMIT_MS);
+        process.once('SIGINT', stop);
+        process.once('SIGTERM', stop);
+        runner.once('error', reject);
+        runner.once('exit', (code) => {
+            clearTimeout(limit);
+            resolve(code ?? 1);
+        });
+    });
+}
+
+/** Silent when it works: the last lines are to be the test runner's. */
+async function takeDown(dir, keep) {
+    try {
+        await weft(['down', '--dir', dir], { limit: 90_000 });
+    } catch (error) {
+        console.error(error.message);
+    }
+    if (keep) {
+        console.error(`ledgers, keys and logs are in ${dir}`);
+    } else {
+        fs.rmSync(dir, { recursive: true, force: true });
+    }
+}
+
+await main();
