@@ -46,6 +46,8 @@ impl WriteState for Map {
     }
 }
 
+type Change = fn(&mut Parameters);
+
 fn parameters() -> Parameters {
     Parameters {
         version: "1.0".to_owned(),
@@ -120,7 +122,7 @@ fn hashes_tell_in_what_an_approval_differs() {
     let none = approved.record().mismatches(&mut state, "namespaces", "asset#1").unwrap();
     assert_eq!(none, ["ChaincodeParameters"]);
     approved.record().write_over_hashes(&mut state, "namespaces", "asset#1").unwrap();
-    let changes: [(&[&str], fn(&mut Parameters)); 5] = [
+    let changes: [(&[&str], Change); 5] = [
         (&[], |_| ()),
         (&["EndorsementInfo"], |p| p.version = "2.0".to_owned()),
         (&["EndorsementInfo"], |p| p.init_required = false),

@@ -14,6 +14,9 @@ use weft_types::ValidationCode;
 use crate::support::CHANNEL;
 use crate::world::{Draft, TestPeer, World};
 
+/// A change that makes arguments bad.
+type Spoil = fn(&mut ApproveChaincodeDefinitionForMyOrgArgs);
+
 fn connection() -> Connection {
     Connection::plain("127.0.0.1:1".to_owned())
 }
@@ -187,7 +190,7 @@ async fn definitions_that_break_a_rule_are_refused() {
     let (one, two) = (world.peer(1).await, world.peer(2).await);
     let peers = [&one, &two];
     let good = Draft::new("asset");
-    let refused: [(&str, fn(&mut ApproveChaincodeDefinitionForMyOrgArgs)); 10] = [
+    let refused: [(&str, Spoil); 10] = [
         ("invalid chaincode name ''", |a| a.name = String::new()),
         ("invalid chaincode name 'a__b'", |a| a.name = "a__b".to_owned()),
         ("invalid chaincode name '_lifecycle'", |a| a.name = "_lifecycle".to_owned()),
@@ -322,7 +325,7 @@ async fn packages_are_installed_listed_and_given_back() {
     assert_eq!((found.package_id.as_str(), found.label.as_str()), (id.as_str(), "asset_1"));
     assert!(found.references.is_empty());
 
-    let again = InstallChaincodeArgs { chaincode_install_package: package.into() }.encode_to_vec();
+    let again = InstallChaincodeArgs { chaincode_install_package: package }.encode_to_vec();
     let again = ask("InstallChaincode", again).await;
     let text = format!(
         "failed to invoke backing implementation of 'InstallChaincode': chaincode already successfully installed (package ID '{id}')"

@@ -266,7 +266,7 @@ impl TestPeer {
         connection: &Connection,
     ) -> String {
         let package = Package::build(&Label::new(label).unwrap(), connection).unwrap();
-        let args = InstallChaincodeArgs { chaincode_install_package: package.into() };
+        let args = InstallChaincodeArgs { chaincode_install_package: package };
         let args = args.encode_to_vec();
         let response = self.call_local(creator, "_lifecycle", &[b"InstallChaincode", &args]).await;
         assert_eq!(response.status, 200, "{}", response.message);
