@@ -110,29 +110,38 @@ impl Security {
     }
 }
 
-/// The certificates that a client presented and that were found valid.
+/// What a client has shown: a chain that was found valid, or a certificate that it signed itself
+/// and that proves nothing but its key.
 #[derive(Debug, Clone, Default)]
-pub struct PeerCertificates(Option<Arc<[CertificateDer<'static>]>>);
+pub struct PeerCertificates {
+    chain: Option<Arc<[CertificateDer<'static>]>>,
+    shown: Option<[u8; 32]>,
+}
 
 impl PeerCertificates {
-    /// Certificates from elsewhere, for tests and in-process calls.
+    /// What a client presented, leaf first. A lone certificate that names itself as issuer counts
+    /// as no chain.
     pub fn new(chain: Vec<CertificateDer<'static>>) -> Self {
-        Self(Some(chain).filter(|chain| !chain.is_empty()).map(Into::into))
+        let shown = chain.first().map(|leaf| crate::tls::sha256(leaf));
+        let proves_nothing = matches!(chain.as_slice(), [] | [_])
+            && chain.first().is_none_or(crate::tls::verify::is_self_issued);
+        Self { chain: (!proves_nothing).then(|| chain.into()), shown }
     }
 
-    /// The chain, leaf first; empty when the client presented none.
+    /// The valid chain, leaf first; empty when the client has none.
     pub fn chain(&self) -> &[CertificateDer<'static>] {
-        self.0.as_deref().unwrap_or_default()
+        self.chain.as_deref().unwrap_or_default()
     }
 
-    /// DER of the client's own certificate.
+    /// DER of the client's own certificate, when it is valid.
     pub fn leaf(&self) -> Option<&[u8]> {
         self.chain().first().map(AsRef::as_ref)
     }
 
-    /// SHA-256 of [`PeerCertificates::leaf`].
+    /// SHA-256 of the certificate that the client has shown, whether or not it proves anything:
+    /// what requests that are tied to a certificate carry.
     pub fn leaf_sha256(&self) -> Option<[u8; 32]> {
-        self.leaf().map(crate::tls::sha256)
+        self.shown
     }
 }
 

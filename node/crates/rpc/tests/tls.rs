@@ -48,6 +48,20 @@ async fn client_certificates_are_optional_or_required() {
     }
 }
 
+/// Fabric's client library for Node shows a certificate that it signed itself, for requests to be
+/// tied to.
+#[tokio::test]
+async fn a_self_signed_certificate_passes_where_none_is_needed_and_proves_nothing() {
+    let ours = Ca::new("ours");
+    let own = support::self_signed();
+    let shown = format!("{}?", hex(own.leaf_sha256()));
+    let client = ReloadingTls::from_parts(Some(own), ours.roots(), RootSet::new());
+    let server = Server::start(Security::tls(&ours.tls(), ClientAuth::Optional)).await;
+    assert_eq!(reach(client.clone(), &Endpoint::tls(&server.address)).await, Ok(shown));
+    let server = Server::start(Security::tls(&ours.tls(), ClientAuth::Required)).await;
+    assert!(reach(client, &Endpoint::tls(&server.address)).await.is_err());
+}
+
 #[tokio::test]
 async fn servers_are_recognised_by_ca_name_and_key() {
     let (ours, theirs) = (Ca::new("ours"), Ca::new("theirs"));

@@ -7,7 +7,7 @@
 mod identity;
 mod reload;
 mod roots;
-mod verify;
+pub(crate) mod verify;
 
 pub use identity::TlsIdentity;
 pub(crate) use identity::sha256;

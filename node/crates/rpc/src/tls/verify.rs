@@ -9,6 +9,12 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use super::{ClientAuth, RootSet, provider};
 
 /// Checks clients' certificates.
+///
+/// A certificate that an authority has signed must be of a known one, always. Where certificates
+/// are optional, one that its holder has signed itself passes: it proves nothing but that the
+/// holder has its key, and the client stays anonymous (see
+/// [`crate::listen::PeerCertificates`]). Fabric's client libraries for Node present one on every
+/// connection, to tie requests to it by its hash.
 #[derive(Debug)]
 pub(crate) struct ClientVerifier {
     roots: RootSet,
@@ -21,6 +27,13 @@ pub(crate) struct ClientVerifier {
 pub(crate) struct ServerVerifier {
     roots: RootSet,
     algorithms: WebPkiSupportedAlgorithms,
+}
+
+/// Whether issuer and subject are one. The signature is not looked at: what such a certificate
+/// says is believed in no case.
+pub(crate) fn is_self_issued(certificate: &CertificateDer<'_>) -> bool {
+    weft_crypto::Certificate::from_der(certificate)
+        .is_ok_and(|certificate| certificate.is_self_issued())
 }
 
 impl ClientVerifier {
@@ -52,6 +65,12 @@ impl ClientCertVerifier for ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
+        if self.auth == ClientAuth::Optional
+            && intermediates.is_empty()
+            && is_self_issued(end_entity)
+        {
+            return Ok(ClientCertVerified::assertion());
+        }
         let verifier = self.roots.verifiers().client.clone();
         let verifier = verifier.ok_or(CertificateError::UnknownIssuer)?;
         verifier.verify_client_cert(end_entity, intermediates, now)

@@ -108,6 +108,13 @@ impl Ca {
     }
 }
 
+/// A certificate that its holder signed, with its key.
+pub fn self_signed() -> TlsIdentity {
+    let made = rcgen::generate_simple_self_signed(vec!["client".to_owned()]).unwrap();
+    let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    TlsIdentity::from_pem(cert.as_bytes(), key.as_bytes(), "test").unwrap()
+}
+
 impl Leaf {
     pub fn identity(&self) -> TlsIdentity {
         TlsIdentity::from_pem(self.cert.as_bytes(), self.key.as_bytes(), "test").unwrap()
@@ -120,7 +127,7 @@ impl Leaf {
 }
 
 /// Broadcast answers each envelope with the SHA-256 of the client's certificate, in hex, as
-/// `info`. An envelope of `hold` first waits for `release`.
+/// `info`, with a `?` where it proves nothing. An envelope of `hold` first waits for `release`.
 #[derive(Clone, Default)]
 pub struct Echo {
     pub held: Arc<Notify>,
@@ -137,7 +144,10 @@ impl AtomicBroadcast for Echo {
         request: Request<Streaming<Envelope>>,
     ) -> Result<Response<Self::BroadcastStream>, Status> {
         let peer = PeerInfo::of(&request).cloned().unwrap();
-        let info = peer.certificates.leaf_sha256().map_or_else(String::new, hex);
+        let mut info = peer.certificates.leaf_sha256().map_or_else(String::new, hex);
+        if !info.is_empty() && peer.certificates.leaf().is_none() {
+            info.push('?');
+        }
         let echo = self.clone();
         let requests = request.into_inner();
         let responses = futures::stream::unfold(requests, move |mut requests| {
