@@ -252,6 +252,19 @@ impl Ledger {
     /// the store cannot write. Nothing is changed then; after a failure to write the store must
     /// be opened again.
     pub fn commit(&self, input: CommitInput<'_>) -> Result<Committed, LedgerError> {
+        self.commit_with(input, Durability::Synced)
+    }
+
+    /// As [`commit`](Self::commit); a buffered block is on disk only after the next synced one.
+    /// Until then nobody may be told of it. For blocks that wait in a row.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    pub fn commit_with(
+        &self,
+        input: CommitInput<'_>,
+        durability: Durability,
+    ) -> Result<Committed, LedgerError> {
         let mut previous = self.commit_hash.lock();
         let CommitInput { mut block, codes, tx_ids, updates, history, private, extra } = input;
         let number = block::header(&block).map_err(LedgerError::Block)?.number;
@@ -275,7 +288,7 @@ impl Ledger {
             .encoded(encoded.clone())
             .transactions(tx_ids, &codes)
             .extend(batch)
-            .durability(Durability::Synced);
+            .durability(durability);
         let tip = self.blocks.append(append).map_err(blocks("commit a block"))?;
         previous.clone_from(&commit_hash);
         Ok(Committed { block, encoded, tip, commit_hash })

@@ -239,7 +239,8 @@ async fn blocks_in_flight_see_each_other() {
     let mut world = World::new(1).await;
     // Writes that take their time, so that blocks are validated before others are stored.
     let delay = Duration::from_millis(5);
-    world.store = Arc::new(FailingKv { delay, ..FailingKv::default() });
+    let store = Arc::new(FailingKv { delay, ..FailingKv::default() });
+    world.store = store.clone();
     let mut repeated = world.draft("repeated").envelope();
     for number in 1..=40 {
         let mut counts = world.draft("counter");
@@ -264,6 +265,7 @@ async fn blocks_in_flight_see_each_other() {
     }
     let (channels, channel) = world.joined().await;
     reaches(&channel, 41).await;
+    assert!(!store.unsynced.load(Ordering::SeqCst), "what is told of is on disk");
     use ValidationCode::{DuplicateTxid, EndorsementPolicyFailure, MvccReadConflict, Valid};
     assert_eq!(codes(&channel, 1), [Valid, MvccReadConflict, Valid, Valid, Valid, Valid]);
     for number in 2..=40 {
@@ -518,6 +520,7 @@ struct FailingKv {
     inner: MemoryKv,
     delay: Duration,
     fail: AtomicBool,
+    unsynced: AtomicBool,
 }
 
 impl KvRead for FailingKv {
@@ -548,7 +551,10 @@ impl Kv for FailingKv {
                 let source = std::io::Error::other("the disk is on fire");
                 Err(KvError::Write { source: Arc::new(source) })
             }
-            false => self.inner.write(batch, durability),
+            false => {
+                self.unsynced.store(durability == Durability::Buffered, Ordering::SeqCst);
+                self.inner.write(batch, durability)
+            }
         }
     }
 }

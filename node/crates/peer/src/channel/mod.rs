@@ -141,6 +141,9 @@ impl Channel {
         if let Some(block) = self.recent.get(number) {
             return Ok(Some(block));
         }
+        if number >= self.height() {
+            return Ok(None);
+        }
         Ok(self.ledger.blocks().block(number)?.map(Arc::new))
     }
 
@@ -150,6 +153,8 @@ impl Channel {
     /// Fails when the ledger cannot be read.
     pub fn tx_status(&self, tx_id: &str) -> Result<Option<CommitStatus>, BlockStoreError> {
         let found = self.ledger.blocks().transaction(tx_id)?;
+        // The ledger can be ahead by blocks that are not on disk yet.
+        let found = found.filter(|at| at.block < self.height());
         Ok(found.map(|at| CommitStatus { block: at.block, code: at.code }))
     }
 

@@ -10,6 +10,10 @@
 //! ([`Channel::fault`]): whether a block is on disk is then unknown, and nothing more may be
 //! acknowledged.
 //!
+//! Each block is one write with everything that belongs to it. Where blocks wait in a row, as when a
+//! peer catches up, one sync brings several to disk, and only then is any of them made known. A loss
+//! of power in between loses the newest ones whole, and they are taken from the orderers again.
+//!
 //! Dropping the sender of the first stage ends all three, after what they hold is written.
 
 use std::collections::{HashSet, VecDeque};
@@ -20,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
-use weft_ledger::kv::KvError;
+use weft_ledger::kv::{Durability, KvError};
 use weft_ledger::mvcc::Validated;
 use weft_ledger::{
     BlockStoreError, CommitInput, Committed, Ledger, LedgerError, UpdateBatch, Version,
@@ -38,6 +42,10 @@ use crate::deliver_client::{ConfigVerdict, VerifiedBlock};
 
 /// Blocks that wait between two stages.
 const BETWEEN: usize = 1;
+/// Blocks that one sync brings to disk, at most.
+const MAX_GROUP: usize = 32;
+/// Bytes of blocks from which on a group is synced.
+const MAX_GROUP_BYTES: usize = 4 * 1024 * 1024;
 
 /// What the stages share.
 pub(crate) struct PipelineParts {
@@ -241,16 +249,31 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn run(self, blocks: &Receiver<Ready>) {
-        while let Ok(ready) = blocks.recv() {
+        let mut group = Group::default();
+        let mut next = blocks.recv().ok();
+        while let Some(ready) = next {
             let number = ready.from.number;
-            if let Err(error) = self.write(ready) {
-                return self.channel.stop(number, report(&error));
+            // Blocks that wait in a row share one sync; nobody hears of one before it.
+            next = blocks.try_recv().ok();
+            let durability = match next.is_some() && group.has_room() {
+                true => Durability::Buffered,
+                false => Durability::Synced,
+            };
+            match self.write(ready, durability) {
+                Ok(written) => group.push(written),
+                Err(error) => return self.channel.stop(number, report(&error)),
+            }
+            if durability == Durability::Synced {
+                group.drain().for_each(|written| self.publish(written));
+            }
+            if next.is_none() {
+                next = blocks.recv().ok();
             }
         }
         self.channel.waiters().close();
     }
 
-    fn write(&self, ready: Ready) -> Result<(), WriteError> {
+    fn write(&self, ready: Ready, durability: Durability) -> Result<Written, WriteError> {
         let started = Instant::now();
         let Ready { from, transactions, validated, updates, mut timing } = ready;
         let VerifiedBlock { block, number, config, share, .. } = from;
@@ -267,29 +290,21 @@ impl Writer<'_> {
             private: &private.updates,
             extra: private.done,
         };
-        let committed = ledger.commit(input).map_err(WriteError::Ledger)?;
+        let committed = ledger.commit_with(input, durability).map_err(WriteError::Ledger)?;
         timing.write = started.elapsed();
         self.in_flight.written(number);
+        // Now the block's place in the buffer is free.
+        drop(share);
         let next = match (config, validated.codes.first()) {
             (Some(ConfigVerdict::Next(next)), Some(ValidationCode::Valid)) => Some(next),
             _ => None,
         };
-        self.publish(number, committed, next, &tx_ids, &validated.codes, timing);
-        // Now the block's place in the buffer is free.
-        drop(share);
-        Ok(())
+        Ok(Written { number, committed, next, tx_ids, codes: validated.codes, timing })
     }
 
-    /// Makes a written block known: first its configuration, then the block, then its transactions.
-    fn publish(
-        &self,
-        number: BlockNumber,
-        committed: Committed,
-        next: Option<weft_config::Bundle>,
-        tx_ids: &[String],
-        codes: &[ValidationCode],
-        timing: Timing,
-    ) {
+    /// Makes a block on disk known: first its configuration, then the block, then its transactions.
+    fn publish(&self, written: Written) {
+        let Written { number, committed, next, tx_ids, codes, timing } = written;
         let channel = self.channel;
         if let Some(next) = next {
             tracing::info!(
@@ -313,6 +328,40 @@ impl Writer<'_> {
             metrics.committed(channel.id(), codes.iter().copied(), timing);
             metrics.dequeued(channel.id());
         }
+    }
+}
+
+/// A block that is written, and not yet known to anybody.
+struct Written {
+    number: BlockNumber,
+    committed: Committed,
+    next: Option<weft_config::Bundle>,
+    tx_ids: Vec<String>,
+    codes: Vec<ValidationCode>,
+    timing: Timing,
+}
+
+/// Blocks that one sync brings to disk.
+#[derive(Default)]
+struct Group {
+    blocks: Vec<Written>,
+    bytes: usize,
+}
+
+impl Group {
+    /// Whether another block may wait for the sync.
+    fn has_room(&self) -> bool {
+        self.blocks.len() < MAX_GROUP && self.bytes < MAX_GROUP_BYTES
+    }
+
+    fn push(&mut self, written: Written) {
+        self.bytes = self.bytes.saturating_add(written.committed.encoded.len());
+        self.blocks.push(written);
+    }
+
+    fn drain(&mut self) -> impl Iterator<Item = Written> + '_ {
+        self.bytes = 0;
+        self.blocks.drain(..)
     }
 }
 

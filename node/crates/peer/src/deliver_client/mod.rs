@@ -1,7 +1,7 @@
 //! Taking a channel's blocks from the ordering service.
 //!
 //! One task a channel asks one orderer at a time for all blocks from the next one on, checks each
-//! block before anybody else sees it ([`verify`]), and hands it to the commit pipeline. Orderers are
+//! block before anybody else sees it ([`Progress::advance`]), and hands it to the commit pipeline. Orderers are
 //! not trusted one by one: a block counts only with the signatures that the channel's policy
 //! `/Channel/Orderer/BlockValidation` asks for, the right number, the right predecessor, data that
 //! its header covers in one way only, and, where it holds a configuration, one that may follow the
@@ -13,7 +13,7 @@
 //! # When an orderer is left for another
 //!
 //! - it cannot be reached, ends the stream or answers with a status;
-//! - it sends a block that does not pass ([`verify`]);
+//! - it sends a block that does not pass ([`Progress::advance`]);
 //! - it is no longer in the configuration;
 //! - it sends nothing for the stall timeout while another orderer shows a newer block with good
 //!   signatures (Fabric: internal/pkg/peer/blocksprovider, there for BFT channels only).
