@@ -18,9 +18,9 @@ const LIMIT_MS = 12 * 60_000;
 const TEST_LIMIT_MS = 120_000;
 
 async function main() {
-    const given = process.env.WEFT_NETWORK;
+    const given = process.env.WEFT_NETWORK || undefined;
     const dir = given ?? fs.mkdtempSync(path.join(os.tmpdir(), 'weft-clients-'));
-    let code = 1;
+    let outcome = { code: 1, summary: '' };
     try {
         if (!given) {
             await weft(['up', '-f', path.join(here, 'network.yaml'), '--dir', dir, '--detach'], {
@@ -28,21 +28,26 @@ async function main() {
                 show: true,
             });
         }
-        code = await suites(dir, process.argv.slice(2));
+        outcome = await suites(dir, process.argv.slice(2));
     } catch (error) {
         console.error(error.message);
     } finally {
-        if (code !== 0) {
+        const failed = outcome.code !== 0;
+        if (failed) {
             console.error(logTails(dir));
         }
         if (!given) {
-            await takeDown(dir, code !== 0);
+            await takeDown(dir, failed);
+        }
+        if (failed) {
+            // The last lines are the test runner's, whatever else was said.
+            console.log(outcome.summary);
         }
     }
-    process.exitCode = code;
+    process.exitCode = outcome.code;
 }
 
-/** Runs the test runner, whose output is passed on as it is. */
+/** Runs the test runner, whose output is passed on as it is. Gives its exit code and summary. */
 function suites(dir, files) {
     const all = fs.readdirSync(path.join(here, 'tests')).map((name) => `tests/${name}`);
     const chosen = files.length > 0 ? files : all.filter((name) => name.endsWith('.test.mjs'));
@@ -51,8 +56,18 @@ function suites(dir, files) {
     return new Promise((resolve, reject) => {
         const runner = spawn(process.execPath, args, {
             cwd: here,
-            stdio: 'inherit',
-            env: { ...process.env, WEFT_NETWORK: dir },
+            stdio: ['inherit', 'pipe', 'inherit'],
+            env: {
+                ...process.env,
+                WEFT_NETWORK: dir,
+                // fabric-network logs errors that tests provoke.
+                HFC_LOGGING: JSON.stringify({ error: path.join(dir, 'fabric-network.log') }),
+            },
+        });
+        let output = '';
+        runner.stdout.on('data', (data) => {
+            process.stdout.write(data);
+            output += data;
         });
         const stop = () => runner.kill();
         const limit = setTimeout(() => {
@@ -62,9 +77,10 @@ function suites(dir, files) {
         process.once('SIGINT', stop);
         process.once('SIGTERM', stop);
         runner.once('error', reject);
-        runner.once('exit', (code) => {
+        runner.once('close', (code) => {
             clearTimeout(limit);
-            resolve(code ?? 1);
+            const summary = output.slice(Math.max(0, output.lastIndexOf('\n# tests ')));
+            resolve({ code: code ?? 1, summary });
         });
     });
 }

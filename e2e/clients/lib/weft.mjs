@@ -10,10 +10,10 @@ import { fileURLToPath } from 'node:url';
 /** Folder of these tests. */
 export const here = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 
-const target = process.env.CARGO_TARGET_DIR ?? path.join(os.homedir(), '.cache/weft/target');
+const target = process.env.CARGO_TARGET_DIR || path.join(os.homedir(), '.cache/weft/target');
 
 /** Folder of `weft`, `weft-node` and `asset-contract`. */
-export const bin = process.env.WEFT_BIN ?? path.join(target, 'debug');
+export const bin = process.env.WEFT_BIN || path.join(target, 'debug');
 
 /** Runs a program to its end and gives its standard output. */
 export function run(program, args, { limit = 60_000, show = false, ...options } = {}) {
