@@ -2,7 +2,7 @@
 //! (Fabric: `orderer/common/multichannel/registrar.go`).
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use parking_lot::RwLock;
 use tokio::time::{Duration, Instant};
@@ -19,6 +19,9 @@ use crate::store::{ChainStore, StoreError, Stores};
 
 /// Time for those who read a channel to let go of it.
 const LET_GO: Duration = Duration::from_secs(2);
+
+/// Between attempts to open a channel again that failed, as on a full disk.
+const REOPEN_EVERY: Duration = Duration::from_secs(5);
 
 /// Why a channel is not joined.
 #[derive(Debug, thiserror::Error)]
@@ -133,7 +136,7 @@ impl Registrar {
     ///
     /// # Errors
     /// [`OpenError`] names the channel.
-    pub async fn open_all(&self) -> Result<(), OpenError> {
+    pub async fn open_all(self: &Arc<Self>) -> Result<(), OpenError> {
         let _changing = self.changing.lock().await;
         for channel in self.stores.list().map_err(OpenError::List)? {
             self.open(channel)?;
@@ -141,7 +144,7 @@ impl Registrar {
         Ok(())
     }
 
-    fn open(&self, id: ChannelId) -> Result<(), OpenError> {
+    fn open(self: &Arc<Self>, id: ChannelId) -> Result<(), OpenError> {
         let kv = self.stores.open(&id);
         let kv = kv.map_err(|source| OpenError::Kv { channel: id.clone(), source })?;
         let failed = |source| OpenError::Store { channel: id.clone(), source };
@@ -155,8 +158,50 @@ impl Registrar {
         let channel = Channel::start(id.clone(), store, self.context.clone())
             .map_err(|source| OpenError::Start { channel: id.clone(), source })?;
         info!(channel = %id, height = channel.store().height(), "opened a channel");
-        self.channels.write().insert(id, channel);
+        self.add(channel);
         Ok(())
+    }
+
+    fn add(self: &Arc<Self>, channel: Arc<Channel>) {
+        let (registrar, watched) = (Arc::downgrade(self), channel.clone());
+        self.context.runtime.spawn(async move {
+            watched.until_closed().await;
+            let id = watched.id().clone();
+            if watched.may_reopen() {
+                drop(watched);
+                reopen(&registrar, id).await;
+            }
+        });
+        self.channels.write().insert(channel.id().clone(), channel);
+    }
+
+    /// Opens a failed channel again; `false` when that is to be tried later.
+    async fn revive(self: &Arc<Self>, id: &ChannelId) -> bool {
+        let _changing = self.changing.lock().await;
+        match self.find(id.as_str()) {
+            Some(failed) if failed.may_reopen() => {
+                // The store is opened by one at a time. Whoever asks meanwhile finds no channel.
+                failed.stop().await;
+                let store = Arc::downgrade(failed.store());
+                self.channels.write().remove(id);
+                drop(failed);
+                wait_for_last(&store).await;
+            }
+            // Joined anew meanwhile.
+            Some(_) => return true,
+            None => {}
+        }
+        let left = self.stores.list().is_ok_and(|stored| !stored.contains(id));
+        if left {
+            return true;
+        }
+        match self.open(id.clone()) {
+            Ok(()) => true,
+            Err(error) => {
+                warn!(channel = %id, %error, "failed to open a channel again");
+                false
+            }
+        }
     }
 
     /// The channel of this name.
@@ -176,7 +221,7 @@ impl Registrar {
     ///
     /// # Errors
     /// [`JoinError`].
-    pub async fn join(&self, join_block: Block) -> Result<ChannelInfo, JoinError> {
+    pub async fn join(self: &Arc<Self>, join_block: Block) -> Result<ChannelInfo, JoinError> {
         block::check(&join_block).map_err(JoinError::Structure)?;
         let bundle = config_block::bundle_from_block(&join_block).map_err(JoinError::Config)?;
         let missing = |group| JoinError::Group { group };
@@ -211,7 +256,7 @@ impl Registrar {
             status: if join_number == 0 { "active" } else { "onboarding" },
             height: BlockNumber::from(join_number == 0),
         };
-        self.channels.write().insert(id, channel);
+        self.add(channel);
         Ok(info)
     }
 
@@ -227,11 +272,7 @@ impl Registrar {
         let id = channel.id().clone();
         let store = Arc::downgrade(channel.store());
         drop(channel);
-        // Readers let go as soon as they see that the channel is closed.
-        let deadline = Instant::now() + LET_GO;
-        while store.strong_count() > 0 && Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        wait_for_last(&store).await;
         self.stores.remove(&id).map_err(RemoveError::Kv)?;
         info!(channel = %id, "removed a channel");
         Ok(())
@@ -260,6 +301,26 @@ impl Registrar {
             }
         }
         Ok(())
+    }
+}
+
+/// Readers let go as soon as they see that the channel is closed.
+async fn wait_for_last(store: &Weak<ChainStore>) {
+    let deadline = Instant::now() + LET_GO;
+    while store.strong_count() > 0 && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Tries to open a channel again until it works or the channel is gone.
+async fn reopen(registrar: &Weak<Registrar>, id: ChannelId) {
+    loop {
+        tokio::time::sleep(REOPEN_EVERY).await;
+        let Some(registrar) = registrar.upgrade() else { return };
+        info!(channel = %id, "opens a failed channel again");
+        if registrar.revive(&id).await {
+            return;
+        }
     }
 }
 

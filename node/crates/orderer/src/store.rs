@@ -72,6 +72,17 @@ pub enum StoreError {
     JoinBlock(#[source] DecodeError),
 }
 
+impl StoreError {
+    /// Whether opening the store again can help, without anybody's repair of the data.
+    pub fn can_retry(&self) -> bool {
+        match self {
+            Self::Kv { source, .. } => source.can_retry(),
+            Self::Blocks(source) => source.can_retry(),
+            Self::JoinBlock(_) => false,
+        }
+    }
+}
+
 fn kv(step: &'static str) -> impl FnOnce(KvError) -> StoreError {
     move |source| StoreError::Kv { step, source }
 }

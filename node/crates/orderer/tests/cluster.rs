@@ -252,3 +252,128 @@ async fn a_node_far_behind_catches_up_from_blocks() {
         node.stop().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_tls_certificates_are_rotated_one_by_one() {
+    let mut network = network(3);
+    let mut nodes = started(&network, &network.genesis("supply")).await;
+    let client = network.org(1).client.clone();
+    leader(&nodes).await;
+    for place in 0..3 {
+        let old = network.orderers[place].endpoint.clone();
+        network.orderers[place].tls = network.orderer_org.tls("renewed", &[]);
+        let renewed = network.orderers[place].consenter();
+        let asked = (place + 1) % 3;
+        let height = nodes[asked].height();
+        let update = support::update(&nodes[asked].channel().bundle(), &network, |config| {
+            edit::replace_consenter(config, &old, &renewed).unwrap();
+        });
+        broadcast(&nodes[asked].client(&network.org(1).admin), &update).await;
+        eventually("it is written", || nodes[asked].height() > height).await;
+        nodes[place].stop().await;
+        nodes[place].node.tls = network.orderers[place].tls.clone();
+        nodes[place].start(&network).await;
+        let sent = transaction(&client, &format!("after {place}"));
+        broadcast(&nodes[place].client(&client), &sent).await;
+        let all: Vec<&Node> = nodes.iter().collect();
+        agreed(&all, height + 2).await;
+        assert_eq!(nodes[place].channel().status().relation.as_str(), "consenter");
+    }
+    for node in &mut nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consenter_that_lost_its_disk_rejoins() {
+    let network = network(3);
+    let mut nodes = started(&network, &network.genesis("supply")).await;
+    let client = &network.org(1).client;
+    broadcast(&nodes[0].client(client), &transaction(client, "one")).await;
+    eventually("all have it", || nodes.iter().all(|n| n.height() == 2)).await;
+    nodes[2].stop().await;
+    nodes[2] = Node::new(&network, &network.orderers[2]);
+    nodes[2].start(&network).await;
+    nodes[2].admin(&network).join(&network.genesis("supply")).await.unwrap();
+    broadcast(&nodes[0].client(client), &transaction(client, "two")).await;
+    let all: Vec<&Node> = nodes.iter().collect();
+    agreed(&all, 3).await;
+    // It counts again: with it and one of the others there is a quorum.
+    nodes[0].stop().await;
+    broadcast(&nodes[2].client(client), &transaction(client, "three")).await;
+    agreed(&[&nodes[1], &nodes[2]], 4).await;
+    for node in &mut nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_stops_the_channel_until_there_is_space() {
+    let network = network(1);
+    let mut node = started(&network, &network.genesis("supply")).await.remove(0);
+    let client = &network.org(1).client;
+    broadcast(&node.client(client), &transaction(client, "one")).await;
+    eventually("it is ordered", || node.height() == 2).await;
+    node.stores.set_full(true);
+    // Accepted into the queue, as nobody knows yet.
+    let _ = node.client(client).broadcast(transaction(client, "two")).await;
+    let registrar = node.handle.as_ref().unwrap().registrar().clone();
+    eventually("the failure is told", || registrar.check().is_err()).await;
+    assert_eq!(registrar.info("supply").unwrap().status, "failed");
+    let refused = node.client(client).broadcast(transaction(client, "three")).await;
+    assert_eq!(status_of(refused), Status::ServiceUnavailable);
+    node.stores.set_full(false);
+    broadcast(&node.client(client), &transaction(client, "four")).await;
+    eventually("it goes on", || transactions(&node).len() >= 2).await;
+    assert!(registrar.check().is_ok());
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_consenters_are_heard_by_the_cluster() {
+    use weft_protos::orderer::cluster_client::ClusterClient;
+    use weft_protos::orderer::step_request::Payload;
+    use weft_protos::orderer::{ConsensusRequest, StepRequest, SubmitRequest};
+
+    let network = network(1);
+    let mut node = started(&network, &network.genesis("supply")).await.remove(0);
+    eventually("it leads", || node.leads()).await;
+    let envelope = transaction(&network.org(1).client, "one");
+    let consensus = |channel: &str| {
+        let channel = channel.to_owned();
+        let request = ConsensusRequest { channel, payload: "x".into(), metadata: "".into() };
+        StepRequest { payload: Some(Payload::ConsensusRequest(request)) }
+    };
+    let submit = |channel: &str| {
+        let (channel, payload) = (channel.to_owned(), Some(envelope.clone()));
+        let request = SubmitRequest { channel, last_validation_seq: 9, payload };
+        StepRequest { payload: Some(Payload::SubmitRequest(request)) }
+    };
+    let empty = StepRequest { payload: None };
+    let code = async |identity: Option<weft_rpc::tls::TlsIdentity>, request: StepRequest| {
+        let mut client = ClusterClient::new(node.transport(identity));
+        let requests = tokio_stream::iter([request]);
+        match client.step(requests).await {
+            Err(status) => status.code(),
+            Ok(answers) => answers.into_inner().message().await.unwrap_err().code(),
+        }
+    };
+    let member = || Some(tls_identity(&network.org(1).tls("member", &[])));
+    let same_org = || Some(tls_identity(&network.orderer_org.tls("other", &[])));
+    let itself = || Some(tls_identity(&network.orderers[0].tls));
+    use tonic::Code;
+    for request in [consensus("supply"), submit("supply")] {
+        assert_eq!(code(None, request.clone()).await, Code::PermissionDenied);
+        assert_eq!(code(member(), request.clone()).await, Code::PermissionDenied);
+        assert_eq!(code(same_org(), request).await, Code::PermissionDenied);
+    }
+    assert_eq!(code(itself(), consensus("elsewhere")).await, Code::NotFound);
+    assert_eq!(code(itself(), empty).await, Code::InvalidArgument);
+    // A malformed message of a consenter changes nothing.
+    let mut client = ClusterClient::new(node.transport(itself()));
+    let garbage = tokio_stream::iter([consensus("supply"), submit("supply")]);
+    let answer = client.step(garbage).await.unwrap().into_inner().message().await;
+    assert!(answer.unwrap().is_some());
+    eventually("what it forwarded is ordered", || node.height() == 2).await;
+    node.stop().await;
+}

@@ -1,6 +1,7 @@
 //! Receiving: what the actor waits for, and the order in which it is worked off.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -147,6 +148,9 @@ impl Actor {
     /// Runs until it is stopped or has failed.
     pub(super) async fn run(mut self) {
         let failure = self.serve().await.err();
+        if let Some(ChainError::Store(error)) = &failure {
+            self.channel.reopen.store(error.can_retry(), Ordering::Release);
+        }
         if let Err(error) = self.channel.store.flush() {
             error!(channel = %self.channel.id, %error, "failed to bring the channel to disk");
         }

@@ -12,6 +12,9 @@ use crate::blockcutter::BlockCutter;
 
 /// Batches that wait for the engine. More are left in the queue, where they count.
 const READY: usize = 2;
+/// Shortest time between two blocks that are cut because nothing is in flight. Alone, an envelope
+/// is cut at once; under load this lets blocks grow, since every block costs every peer a sync.
+const PACE: Duration = Duration::from_millis(5);
 
 /// What is to be proposed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +32,9 @@ pub(crate) struct Batcher {
     cut_when_idle: bool,
     /// When the pending envelopes are cut at the latest.
     deadline: Option<Instant>,
+    last_cut: Option<Instant>,
+    /// When the pace allows the next cut, while nothing is in flight.
+    paced: Option<Instant>,
     ready: VecDeque<Proposal>,
     config_waits: bool,
 }
@@ -40,6 +46,8 @@ impl Batcher {
             timeout: Duration::from_secs(2),
             cut_when_idle,
             deadline: None,
+            last_cut: None,
+            paced: None,
             ready: VecDeque::new(),
             config_waits: false,
         }
@@ -59,6 +67,9 @@ impl Batcher {
     pub(crate) fn add(&mut self, envelope: Bytes, now: Instant) {
         let full = self.cutter.add(envelope);
         let cut = !full.is_empty();
+        if cut {
+            self.last_cut = Some(now);
+        }
         self.ready.extend(full.into_iter().map(Proposal::Normal));
         if self.cutter.is_empty() {
             self.deadline = None;
@@ -82,15 +93,24 @@ impl Batcher {
 
     /// Cuts what is due: at the deadline, or while nothing is in flight.
     pub(crate) fn cut_if_due(&mut self, now: Instant, in_flight: usize) {
+        self.paced = None;
+        if self.cutter.is_empty() {
+            return;
+        }
         let idle = self.cut_when_idle && in_flight == 0 && self.ready.is_empty();
-        if idle || self.deadline.is_some_and(|deadline| deadline <= now) {
+        let earliest = self.last_cut.map(|last| last + PACE).filter(|earliest| *earliest > now);
+        let due = self.deadline.is_some_and(|deadline| deadline <= now);
+        if due || (idle && earliest.is_none()) {
+            self.last_cut = Some(now);
             self.cut();
+        } else if idle {
+            self.paced = earliest;
         }
     }
 
     /// When [`Self::cut_if_due`] has to be called again at the latest.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.deadline
+        [self.deadline, self.paced].into_iter().flatten().min()
     }
 
     pub(crate) fn next(&mut self) -> Option<Proposal> {
@@ -116,5 +136,95 @@ impl Batcher {
             Proposal::Config(..) => Vec::new(),
         });
         normal.flatten().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batcher(cut_when_idle: bool) -> Batcher {
+        let mut batcher = Batcher::new(cut_when_idle);
+        batcher.cutter.set_limits(BatchSize { max_message_count: 3, ..BatchSize::default() });
+        batcher.timeout = Duration::from_secs(1);
+        batcher
+    }
+
+    fn normal(batcher: &mut Batcher) -> Option<usize> {
+        batcher.next().map(|proposal| match proposal {
+            Proposal::Normal(envelopes) => envelopes.len(),
+            Proposal::Config(..) => 0,
+        })
+    }
+
+    #[test]
+    fn an_envelope_alone_is_cut_at_once() {
+        let (mut batcher, now) = (batcher(true), Instant::now());
+        batcher.add("a".into(), now);
+        batcher.cut_if_due(now, 0);
+        assert_eq!(normal(&mut batcher), Some(1));
+        assert_eq!(batcher.deadline(), None);
+    }
+
+    #[test]
+    fn what_follows_closely_waits_for_the_pace() {
+        let (mut batcher, now) = (batcher(true), Instant::now());
+        batcher.add("a".into(), now);
+        batcher.cut_if_due(now, 0);
+        assert_eq!(normal(&mut batcher), Some(1));
+        batcher.add("b".into(), now);
+        batcher.cut_if_due(now, 0);
+        assert_eq!(normal(&mut batcher), None);
+        assert_eq!(batcher.deadline(), Some(now + PACE));
+        batcher.cut_if_due(now + PACE, 0);
+        assert_eq!(normal(&mut batcher), Some(1));
+    }
+
+    #[test]
+    fn while_something_is_in_flight_the_timeout_is_the_ceiling() {
+        let (mut batcher, now) = (batcher(true), Instant::now());
+        batcher.add("a".into(), now);
+        batcher.cut_if_due(now, 1);
+        assert_eq!(normal(&mut batcher), None);
+        assert_eq!(batcher.deadline(), Some(now + Duration::from_secs(1)));
+        batcher.cut_if_due(now + Duration::from_secs(1), 1);
+        assert_eq!(normal(&mut batcher), Some(1));
+    }
+
+    #[test]
+    fn without_cutting_when_idle_the_timeout_decides() {
+        let (mut batcher, now) = (batcher(false), Instant::now());
+        batcher.add("a".into(), now);
+        batcher.cut_if_due(now, 0);
+        assert_eq!(normal(&mut batcher), None);
+        batcher.cut_if_due(now + Duration::from_secs(1), 0);
+        assert_eq!(normal(&mut batcher), Some(1));
+    }
+
+    #[test]
+    fn a_configuration_stands_alone_and_holds_the_queue() {
+        let (mut batcher, now) = (batcher(true), Instant::now());
+        batcher.add("a".into(), now);
+        batcher.add_config("c".into(), Change::None);
+        assert!(!batcher.has_room());
+        assert_eq!(normal(&mut batcher), Some(1));
+        let config = batcher.next().unwrap();
+        assert!(batcher.has_room());
+        batcher.put_back(config.clone());
+        assert!(!batcher.has_room());
+        assert_eq!(batcher.next(), Some(config));
+        assert_eq!(batcher.next(), None);
+    }
+
+    #[test]
+    fn lost_leadership_leaves_the_transactions() {
+        let (mut batcher, now) = (batcher(true), Instant::now());
+        for envelope in ["a", "b", "c", "d"] {
+            batcher.add(envelope.into(), now);
+        }
+        batcher.add_config("x".into(), Change::None);
+        assert_eq!(batcher.take_all(), ["a", "b", "c", "d"]);
+        assert!(batcher.has_room());
+        assert_eq!(batcher.next(), None);
     }
 }

@@ -18,6 +18,7 @@ mod batch;
 mod start;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
@@ -230,6 +231,7 @@ pub struct Channel {
     messages: mpsc::Sender<(NodeId, Bytes)>,
     control: mpsc::Sender<Control>,
     closed: tokio_util::sync::CancellationToken,
+    reopen: AtomicBool,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
@@ -291,6 +293,7 @@ impl Channel {
             messages,
             control,
             closed: tokio_util::sync::CancellationToken::new(),
+            reopen: AtomicBool::new(false),
             thread: Mutex::default(),
         });
         channel.publish_roots();
@@ -398,6 +401,16 @@ impl Channel {
     /// Whether the channel was left or has failed.
     pub fn is_closed(&self) -> bool {
         self.closed.is_cancelled()
+    }
+
+    /// Waits until the channel was left or has failed.
+    pub(crate) async fn until_closed(&self) {
+        self.closed.cancelled().await;
+    }
+
+    /// Whether it failed in a way that opening it again may cure, as on a full disk.
+    pub(crate) fn may_reopen(&self) -> bool {
+        self.reopen.load(Ordering::Acquire)
     }
 
     /// A message of another consenter; dropped when too many wait.

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use prost::Message as _;
 use weft_client::{Connection, ConnectionSpec, Participation};
 use weft_config::{Bundle, Endpoint, block as config_block};
 use weft_ledger::kv::memory::MemoryKv;
-use weft_ledger::kv::{Kv, KvError};
+use weft_ledger::kv::{Batch, Column, Direction, Durability, Entry, KeyRange, Kv, KvError, KvRead};
 use weft_msp::SigningIdentity;
 use weft_orderer::{Orderer, OrdererHandle, OrdererParts, Stores};
 use weft_protos::common::{Block, Config, Envelope, HeaderType, Status};
@@ -28,22 +29,66 @@ use weft_types::{ChannelId, Signer, Timestamp, block};
 /// Longest wait for anything.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Stores that outlive their orderer.
+/// Stores that outlive their orderer, on a disk that can be full.
 #[derive(Default)]
-pub struct MemoryStores(Mutex<BTreeMap<ChannelId, Arc<MemoryKv>>>);
+pub struct MemoryStores {
+    kept: Mutex<BTreeMap<ChannelId, Arc<MemoryKv>>>,
+    full: Arc<AtomicBool>,
+}
+
+impl MemoryStores {
+    pub fn set_full(&self, full: bool) {
+        self.full.store(full, Ordering::SeqCst);
+    }
+}
 
 impl Stores for MemoryStores {
     fn open(&self, channel: &ChannelId) -> Result<Arc<dyn Kv>, KvError> {
-        Ok(self.0.lock().entry(channel.clone()).or_default().clone())
+        let kept = self.kept.lock().entry(channel.clone()).or_default().clone();
+        Ok(Arc::new(Disk { kept, full: self.full.clone() }))
     }
 
     fn list(&self) -> Result<Vec<ChannelId>, KvError> {
-        Ok(self.0.lock().keys().cloned().collect())
+        Ok(self.kept.lock().keys().cloned().collect())
     }
 
     fn remove(&self, channel: &ChannelId) -> Result<(), KvError> {
-        self.0.lock().remove(channel);
+        self.kept.lock().remove(channel);
         Ok(())
+    }
+}
+
+struct Disk {
+    kept: Arc<MemoryKv>,
+    full: Arc<AtomicBool>,
+}
+
+impl KvRead for Disk {
+    fn get(&self, column: Column, key: &[u8]) -> Result<Option<Bytes>, KvError> {
+        self.kept.get(column, key)
+    }
+
+    fn scan(
+        &self,
+        column: Column,
+        range: &KeyRange,
+        direction: Direction,
+        limit: usize,
+    ) -> Result<Vec<Entry>, KvError> {
+        self.kept.scan(column, range, direction, limit)
+    }
+}
+
+impl Kv for Disk {
+    fn snapshot(&self) -> Arc<dyn KvRead> {
+        self.kept.snapshot()
+    }
+
+    fn write(&self, batch: Batch, durability: Durability) -> Result<(), KvError> {
+        if self.full.load(Ordering::SeqCst) {
+            return Err(KvError::Full { source: Arc::new(std::io::Error::other("full")) });
+        }
+        self.kept.write(batch, durability)
     }
 }
 
@@ -158,6 +203,26 @@ impl Node {
             roots: vec![self.tls_root.clone()],
             client,
         }
+    }
+
+    /// A connection that presents this certificate, or none.
+    pub fn transport(&self, client: Option<TlsIdentity>) -> tonic::transport::Channel {
+        use weft_rpc::connect::{ClientIdentity, ConnectOptions, Connector, EndpointTls, Roots};
+        let seconds = Duration::from_secs;
+        let options = ConnectOptions {
+            dial_timeout: seconds(5),
+            keepalive_interval: seconds(0),
+            keepalive_timeout: seconds(5),
+        };
+        let tls = ReloadingTls::from_parts(None, RootSet::new(), RootSet::new());
+        let tls_options = EndpointTls {
+            roots: Roots::Fixed(vec![self.tls_root.der().to_vec().into()]),
+            client: client.map_or(ClientIdentity::Anonymous, ClientIdentity::Fixed),
+            ..EndpointTls::default()
+        };
+        let address = self.node.endpoint.to_string();
+        let endpoint = weft_rpc::connect::Endpoint { address, tls: Some(tls_options) };
+        Connector::new(tls, options).channel(&endpoint).unwrap()
     }
 
     pub fn client(&self, signer: &SigningIdentity) -> weft_client::Orderer {
