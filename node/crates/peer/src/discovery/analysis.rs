@@ -149,9 +149,10 @@ fn namespace_policies(
     call: &ChaincodeCall,
     rules: &ChaincodeRules,
 ) -> Result<Vec<SignaturePolicyEnvelope>, AnalysisError> {
-    let own = call.collection_names.iter().map(|name| {
-        rules.collections.get(name).and_then(|collection| collection.policy.clone())
-    });
+    let own = call
+        .collection_names
+        .iter()
+        .map(|name| rules.collections.get(name).and_then(|collection| collection.policy.clone()));
     if call.disregard_namespace_policy {
         let own: Vec<_> = own.flatten().collect();
         if own.is_empty() && call.key_policies.is_empty() {
@@ -207,7 +208,8 @@ pub fn versions(
     interest: &ChaincodeInterest,
     lookup: Lookup<'_>,
 ) -> Result<Vec<(String, String)>, AnalysisError> {
-    let version = |call: &ChaincodeCall| Ok((call.name.clone(), lookup(call)?.sequence.to_string()));
+    let version =
+        |call: &ChaincodeCall| Ok((call.name.clone(), lookup(call)?.sequence.to_string()));
     interest.chaincodes.iter().map(version).collect()
 }
 

@@ -45,9 +45,7 @@ pub fn channel_peers(peers: Vec<ChannelPeer>) -> PeerMembershipResult {
     by_org(peers.into_iter().map(|peer| (peer.member, Some(peer.state.envelope.clone()))))
 }
 
-fn by_org(
-    peers: impl Iterator<Item = (Arc<Member>, Option<Envelope>)>,
-) -> PeerMembershipResult {
+fn by_org(peers: impl Iterator<Item = (Arc<Member>, Option<Envelope>)>) -> PeerMembershipResult {
     let mut peers_by_org: BTreeMap<String, Peers> = BTreeMap::new();
     for (member, state_info) in peers {
         let org = member.identity.msp_id().to_string();

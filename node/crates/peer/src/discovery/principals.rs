@@ -58,7 +58,8 @@ fn merge_sets(a: &PrincipalSet, b: &PrincipalSet) -> PrincipalSet {
     }
     // Whoever has a role in an organization is a member of it too. What `b` asks of roles beyond
     // `a` can therefore serve `a` as members, and the other way round.
-    let members: Vec<_> = merged.keys().filter_map(|key| Some((key.clone(), member_of(key)?))).collect();
+    let members: Vec<_> =
+        merged.keys().filter_map(|key| Some((key.clone(), member_of(key)?))).collect();
     for (key, msp_id) in members {
         let spare = |from: &PrincipalSet, than: &PrincipalSet| -> usize {
             let roles = from.iter().filter(|(key, _)| role_in(key, &msp_id));

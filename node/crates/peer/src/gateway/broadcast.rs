@@ -87,7 +87,8 @@ impl Broadcasters {
         let (answer, answered) = oneshot::channel();
         let deadline = Instant::now() + self.settings.timeout;
         let job = Job { envelope, answer, deadline };
-        let late = |_| BroadcastError(format!("no answer in {} s", self.settings.timeout.as_secs()));
+        let late =
+            |_| BroadcastError(format!("no answer in {} s", self.settings.timeout.as_secs()));
         let gone = || BroadcastError("the stream was closed".to_owned());
         let lane = self.lane(orderer);
         let answered = async move {

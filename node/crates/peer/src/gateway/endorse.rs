@@ -13,7 +13,7 @@ use weft_protos::peer::{ChaincodeCall, ChaincodeInterest, ProposalResponse, Sign
 use weft_types::transaction::assemble;
 
 use super::Inner;
-use super::endorser::detail;
+use super::endorser::{Failure, detail};
 use super::error::with_details;
 use super::plan::{Plan, Step};
 use super::request::{Call, RequestError};
@@ -101,7 +101,8 @@ impl Inner {
         let interest = ChaincodeInterest {
             chaincodes: vec![ChaincodeCall { name: call.chaincode.clone(), ..Default::default() }],
         };
-        let mut orgs = self.candidates(channel, &call.chaincode).by_org(self.turn());
+        let turn = self.turn();
+        let mut orgs = self.candidates(channel, &call.chaincode).by_org(turn);
         let own = orgs.remove(self.deps.acl.msp_id().as_str()).unwrap_or_default();
         let first = match (own.is_empty(), call.has_transient) {
             (false, _) => own,
@@ -125,7 +126,7 @@ impl Inner {
             false => self.describe(channel, &interest)?,
             true => self.describe_protected(channel, &interest)?,
         };
-        let (plan, peers) = self.plan(channel, &descriptor, &peer);
+        let (plan, peers) = self.plan(channel, &descriptor, &peer, turn);
         Ok(Round { plan, peers, responses: BTreeMap::from([(0, response)]) })
     }
 
@@ -205,9 +206,11 @@ impl Inner {
                     let responses = chosen.iter().filter_map(|peer| round.responses.remove(peer));
                     return Ok(responses.collect());
                 }
-                Step::Exhausted => {
+                Step::Exhausted if asked.is_empty() => {
                     return Err(with_details(Code::Aborted, NOT_ENOUGH, &details));
                 }
+                // Those who are still at it may say more of why.
+                Step::Exhausted => {}
                 Step::Ask(indices) => {
                     for index in indices {
                         let Some(peer) = round.peers.get(index).cloned() else { continue };

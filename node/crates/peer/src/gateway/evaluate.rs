@@ -55,8 +55,10 @@ impl Inner {
                     details.push(detail(peer, failure.message.clone()));
                     code = failure.code;
                     if !failure.retry {
-                        let message =
-                            format!("evaluate call to endorser returned error: {}", failure.message);
+                        let message = format!(
+                            "evaluate call to endorser returned error: {}",
+                            failure.message
+                        );
                         return Err(with_details(code, message, &details));
                     }
                 }
@@ -71,7 +73,7 @@ impl Inner {
         let own = self.deps.acl.msp_id().as_str();
         let allowed = |org: &str| targets.is_empty() || targets.iter().any(|target| target == org);
         let (near, far): (Vec<_>, Vec<_>) = candidates
-            .into_sorted()
+            .into_sorted(self.turn())
             .into_iter()
             .filter(|peer| allowed(peer.identity.msp_id().as_str()))
             .partition(|peer| peer.identity.msp_id().as_str() == own);

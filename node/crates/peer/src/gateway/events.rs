@@ -27,8 +27,7 @@ use crate::acl::GATEWAY_CHAINCODE_EVENTS;
 use crate::channel::{Channel, report};
 
 /// The stream of responses.
-pub type EventStream =
-    Pin<Box<dyn Stream<Item = Result<ChaincodeEventsResponse, Status>> + Send>>;
+pub type EventStream = Pin<Box<dyn Stream<Item = Result<ChaincodeEventsResponse, Status>> + Send>>;
 
 /// Reads a channel's blocks one after the other.
 struct Reader {
@@ -73,10 +72,8 @@ impl Inner {
         };
         self.check(&channel, GATEWAY_CHAINCODE_EVENTS, &signed)?;
         let next = start(&channel, &request)?;
-        let filter = Filter {
-            chaincode: request.chaincode_id,
-            after: request.after_transaction_id,
-        };
+        let filter =
+            Filter { chaincode: request.chaincode_id, after: request.after_transaction_id };
         let reader = Reader {
             gateway: Arc::clone(self),
             height: channel.height_watch(),
@@ -131,7 +128,8 @@ impl Reader {
             }
             let number = self.next;
             let block = self.channel.block(number).map_err(|e| Status::aborted(report(&e)))?;
-            let block = block.ok_or_else(|| Status::aborted(format!("block {number} is missing")))?;
+            let block =
+                block.ok_or_else(|| Status::aborted(format!("block {number} is missing")))?;
             self.next += 1;
             let events = self.filter.events(&block)?;
             if !events.is_empty() {

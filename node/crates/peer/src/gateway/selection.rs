@@ -32,12 +32,13 @@ impl Inner {
         Candidates(having(membership.fresh_channel_peers(channel)))
     }
 
-    /// Turns who could endorse into whom to ask. `first` has endorsed.
+    /// Turns who could endorse into whom to ask. `first` has endorsed; equal choices go by `turn`.
     pub(super) fn plan(
         &self,
         channel: &Channel,
         descriptor: &Descriptor,
         first: &Arc<Member>,
+        turn: usize,
     ) -> (Plan, Vec<Arc<Member>>) {
         let heights: BTreeMap<PkiId, u64> = self
             .deps
@@ -51,11 +52,12 @@ impl Inner {
         let mut groups = Vec::with_capacity(descriptor.groups.len());
         for group in &descriptor.groups {
             // Who is not in touch any more has no height.
-            let known = group.peers.iter().filter_map(|peer| {
-                heights.get(&peer.id).map(|height| (*height, Arc::clone(peer)))
-            });
+            let known = group
+                .peers
+                .iter()
+                .filter_map(|peer| heights.get(&peer.id).map(|height| (*height, Arc::clone(peer))));
             let mut indices = Vec::new();
-            for member in sorted(known.collect(), self.turn()) {
+            for member in sorted(known.collect(), turn) {
                 let index = peers.iter().position(|known| known.id == member.id);
                 indices.push(index.unwrap_or_else(|| {
                     peers.push(member);
@@ -64,29 +66,29 @@ impl Inner {
             }
             groups.push(indices);
         }
-        let layouts = self.ordered(descriptor, &groups);
+        let layouts = ordered(descriptor, &groups, turn);
         let mut plan = Plan::new(peers.len(), groups, layouts);
         plan.endorsed(0);
         (plan, peers)
     }
+}
 
-    /// Layouts that the first endorsement counts for, then small ones, first; equal ones take turns.
-    fn ordered(
-        &self,
-        descriptor: &Descriptor,
-        groups: &[Vec<usize>],
-    ) -> Vec<BTreeMap<usize, usize>> {
-        let has_first = |group: &usize| groups.get(*group).is_some_and(|peers| peers.contains(&0));
-        let missing = |layout: &BTreeMap<usize, usize>| {
-            let wanted: usize = layout.values().sum();
-            wanted - usize::from(layout.keys().any(has_first)).min(wanted)
-        };
-        let mut layouts = descriptor.layouts.clone();
-        let count = layouts.len().max(1);
-        layouts.rotate_left(self.turn() % count);
-        layouts.sort_by_key(missing);
-        layouts
-    }
+/// Layouts that the first endorsement counts for, then small ones, first; equal ones take turns.
+fn ordered(
+    descriptor: &Descriptor,
+    groups: &[Vec<usize>],
+    turn: usize,
+) -> Vec<BTreeMap<usize, usize>> {
+    let has_first = |group: &usize| groups.get(*group).is_some_and(|peers| peers.contains(&0));
+    let missing = |layout: &BTreeMap<usize, usize>| {
+        let wanted: usize = layout.values().sum();
+        wanted - usize::from(layout.keys().any(has_first)).min(wanted)
+    };
+    let mut layouts = descriptor.layouts.clone();
+    let count = layouts.len().max(1);
+    layouts.rotate_left(turn % count);
+    layouts.sort_by_key(missing);
+    layouts
 }
 
 impl Candidates {
@@ -100,8 +102,8 @@ impl Candidates {
         orgs.into_iter().map(|(org, peers)| (org, sorted(peers, turn))).collect()
     }
 
-    pub(super) fn into_sorted(self) -> Vec<Arc<Member>> {
-        sorted(self.0.into_iter().map(|peer| (peer.state.height, peer.member)).collect(), 0)
+    pub(super) fn into_sorted(self, turn: usize) -> Vec<Arc<Member>> {
+        sorted(self.0.into_iter().map(|peer| (peer.state.height, peer.member)).collect(), turn)
     }
 }
 

@@ -5,9 +5,7 @@ use std::time::SystemTime;
 use tonic::{Code, Status};
 use weft_msp::policy::SignedData;
 use weft_protos::ext::decode;
-use weft_protos::gateway::{
-    CommitStatusRequest, CommitStatusResponse, SignedCommitStatusRequest,
-};
+use weft_protos::gateway::{CommitStatusRequest, CommitStatusResponse, SignedCommitStatusRequest};
 use weft_types::Timestamp;
 
 use super::Inner;

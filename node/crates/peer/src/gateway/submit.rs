@@ -54,7 +54,10 @@ enum Attempt {
     /// The transaction is at fault.
     Refused(Status),
     /// The orderer is. It may be different soon.
-    Failed { detail: ErrorDetail, soon: bool },
+    Failed {
+        detail: ErrorDetail,
+        soon: bool,
+    },
 }
 
 impl Inner {
@@ -203,11 +206,7 @@ impl Inner {
 
 impl Target {
     fn detail(&self, message: String) -> ErrorDetail {
-        ErrorDetail {
-            address: self.endpoint.address.clone(),
-            msp_id: self.msp_id.clone(),
-            message,
-        }
+        ErrorDetail { address: self.endpoint.address.clone(), msp_id: self.msp_id.clone(), message }
     }
 }
 
@@ -217,8 +216,7 @@ fn is_success(answer: &BroadcastResponse) -> bool {
 
 fn unsuccessful(answer: &BroadcastResponse) -> String {
     let status = common::Status::try_from(answer.status);
-    let status =
-        status.map_or_else(|_| answer.status.to_string(), |s| s.as_str_name().to_owned());
+    let status = status.map_or_else(|_| answer.status.to_string(), |s| s.as_str_name().to_owned());
     format!("received unsuccessful response from orderer: status={status}, info={}", answer.info)
 }
 

@@ -124,7 +124,8 @@ impl Membership {
 
     async fn session(&self, address: &str, greeted: &mut bool) -> Result<(), SessionError> {
         let own = &self.0;
-        let transport = own.deps.pool.get(&self.endpoint(address)).map_err(SessionError::Connect)?;
+        let transport =
+            own.deps.pool.get(&self.endpoint(address)).map_err(SessionError::Connect)?;
         let (outbound, messages) = mpsc::channel(BUFFER);
         let hello = message::connect(&*own.deps.signer, own.id, self.tls_cert_hash());
         send(&outbound, hello.map_err(SessionError::Sign)?).await?;

@@ -40,8 +40,8 @@ use weft_types::{ChannelId, MspId, SignError, Signer, Timestamp};
 use crate::acl::Acl;
 use crate::channel::{Channel, Channels};
 use message::{PkiId, Time};
-use table::Table;
 pub use service::GossipService;
+use table::Table;
 pub use table::{ChannelPeer, ChannelState, InstalledChaincode, Member};
 
 /// The chaincodes that this peer can run.
@@ -225,9 +225,13 @@ impl Membership {
 
     /// What this peer has of a channel, signed, at most `age` old as to chaincodes.
     fn own_state(&self, channel: &Channel, age: Duration) -> Option<Arc<ChannelState>> {
-        let known = self.0.own.lock().states.get(channel.id()).map(|own| {
-            (Arc::clone(&own.state), own.checked.elapsed())
-        });
+        let known = self
+            .0
+            .own
+            .lock()
+            .states
+            .get(channel.id())
+            .map(|own| (Arc::clone(&own.state), own.checked.elapsed()));
         if let Some((state, checked)) = &known
             && *checked < age
         {
@@ -247,10 +251,9 @@ impl Membership {
 
     fn chaincodes_of(&self, channel: &Channel) -> Vec<InstalledChaincode> {
         let defined = self.0.deps.chaincodes.chaincodes(channel);
-        let defined = defined.into_iter().map(|(name, sequence)| InstalledChaincode {
-            name,
-            version: sequence.to_string(),
-        });
+        let defined = defined
+            .into_iter()
+            .map(|(name, sequence)| InstalledChaincode { name, version: sequence.to_string() });
         // Every peer has the lifecycle; Fabric's peers say so in this form.
         let lifecycle = InstalledChaincode {
             name: crate::lifecycle::NAMESPACE.to_owned(),
@@ -296,7 +299,11 @@ impl Membership {
         Some(state)
     }
 
-    fn store_own(&self, channel: &ChannelId, state: Arc<ChannelState>) -> Option<Arc<ChannelState>> {
+    fn store_own(
+        &self,
+        channel: &ChannelId,
+        state: Arc<ChannelState>,
+    ) -> Option<Arc<ChannelState>> {
         let own = OwnState { state, checked: Instant::now() };
         self.0.own.lock().states.insert(channel.clone(), own).map(|before| before.state)
     }
@@ -313,8 +320,7 @@ impl Membership {
     /// Signs a new sign of life of this peer.
     fn renew(&self) -> Envelope {
         let endpoint = &self.0.options.endpoint;
-        let alive =
-            message::alive(&*self.0.deps.signer, self.0.id, endpoint, self.next_time());
+        let alive = message::alive(&*self.0.deps.signer, self.0.id, endpoint, self.next_time());
         let mut own = self.0.own.lock();
         match alive {
             Ok(alive) => {

@@ -74,7 +74,8 @@ impl Membership {
         let mut refusal = Refusal::Stranger;
         for manager in managers {
             let Ok(identity) = manager.deserialize_identity(serialized) else { continue };
-            let roles = manager.get(identity.msp_id().as_str()).is_some_and(|msp| msp.roles_enabled());
+            let roles =
+                manager.get(identity.msp_id().as_str()).is_some_and(|msp| msp.roles_enabled());
             let role = if roles { PrincipalRole::Peer } else { PrincipalRole::Member };
             let principal = Principal::Role { msp_id: identity.msp_id().to_string(), role };
             match principal.check(&identity, now()) {
@@ -101,7 +102,11 @@ impl Membership {
                 response.alive.iter().take(self.0.options.max_members).for_each(|e| self.take(e));
             }
             Some(Content::StateSnapshot(snapshot)) => {
-                snapshot.elements.iter().take(self.0.options.max_members).for_each(|e| self.take(e));
+                snapshot
+                    .elements
+                    .iter()
+                    .take(self.0.options.max_members)
+                    .for_each(|e| self.take(e));
             }
             Some(Content::StateInfoPullReq(request)) => {
                 return self.snapshot(from, &request.channel_mac).into_iter().collect();

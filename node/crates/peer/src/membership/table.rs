@@ -98,9 +98,9 @@ impl Table {
 
     /// Whether a channel's state of that time is news. A peer must be known to be alive first.
     pub(crate) fn is_state_news(&self, id: PkiId, channel: &ChannelId, time: Time) -> bool {
-        self.entries.get(&id).is_some_and(|entry| {
-            entry.channels.get(channel).is_none_or(|(known, _)| *known < time)
-        })
+        self.entries
+            .get(&id)
+            .is_some_and(|entry| entry.channels.get(channel).is_none_or(|(known, _)| *known < time))
     }
 
     pub(crate) fn member(&self, id: PkiId) -> Option<&Arc<Member>> {

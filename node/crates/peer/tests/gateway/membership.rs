@@ -1,0 +1,119 @@
+//! Peers find each other over real streams.
+
+use crate::node::{Node, until};
+use crate::support::CHANNEL;
+use crate::world::World;
+use weft_types::ChannelId;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_knows_itself() {
+    let world = World::new().await;
+    let node = Node::start(&world, 1, "peer0", &[]).await;
+    let peers = node.membership.channel_peers(&node.peer.channel());
+    assert_eq!(peers.len(), 1);
+    assert!(peers[0].member.is_self);
+    assert_eq!(peers[0].member.endpoint, node.address);
+    assert_eq!(peers[0].state.height, 1);
+    assert!(peers[0].state.has_version("asset", "1"));
+    assert!(peers[0].state.has_version("_lifecycle", "1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn peers_learn_of_each_other_and_of_third_ones() {
+    let world = World::new().await;
+    let a = Node::start(&world, 1, "peer0", &[]).await;
+    let b = Node::start(&world, 2, "peer0", &[&a]).await;
+    let c = Node::start(&world, 1, "peer1", &[&b]).await;
+    for node in [&a, &b, &c] {
+        node.sees(3).await;
+        let mut found: Vec<_> =
+            node.membership.peers().iter().map(|peer| peer.endpoint.clone()).collect();
+        found.sort();
+        let mut expected = vec![a.address.clone(), b.address.clone(), c.address.clone()];
+        expected.sort();
+        assert_eq!(found, expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heights_and_chaincodes_spread() {
+    let world = World::new().await;
+    let a = Node::start(&world, 1, "peer0", &[]).await;
+    let b = Node::start(&world, 2, "peer0", &[&a]).await;
+    a.sees(2).await;
+    let before = a.membership.generation();
+    b.chaincodes.0.lock().push(("other".to_owned(), 4));
+    let channel = ChannelId::new(CHANNEL).unwrap();
+    let endorser = &world.network.org(1).peer;
+    let (_, envelope) = weft_testkit::tx::endorser_transaction(
+        &channel,
+        "nothing",
+        Default::default(),
+        world.client(1),
+        &[endorser],
+    );
+    world.order(&[&a.peer, &b.peer], &[envelope]).await;
+    let of_b = || {
+        let peers = a.membership.channel_peers(&a.peer.channel());
+        peers.into_iter().find(|peer| peer.member.endpoint == b.address).unwrap().state
+    };
+    until(|| of_b().has_version("other", "4") && of_b().height == 2).await;
+    assert_ne!(a.membership.generation(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_peers_are_dropped_and_come_back() {
+    let world = World::new().await;
+    let a = Node::start(&world, 1, "peer0", &[]).await;
+    let b = Node::start(&world, 2, "peer0", &[&a]).await;
+    a.sees(2).await;
+    b.stop();
+    a.sees(1).await;
+    let again = Node::start(&world, 2, "peer0", &[&a]).await;
+    a.sees(2).await;
+    drop(again);
+}
+
+/// A client's certificate is no peer's, whatever it says.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_peers_are_taken_for_peers() {
+    use tokio_stream::wrappers::ReceiverStream;
+    use weft_peer::membership::message::{self, PkiId, Time};
+    use weft_protos::gossip::gossip_client::GossipClient;
+    use weft_types::Signer;
+
+    let world = World::new().await;
+    let node = Node::start(&world, 1, "peer0", &[]).await;
+    let talk = async |signer: weft_msp::SigningIdentity, as_id: PkiId| {
+        let (to, messages) = tokio::sync::mpsc::channel(8);
+        let time = Time { started: 1, sequence: 1 };
+        let channel = ChannelId::new(CHANNEL).unwrap();
+        to.send(message::connect(&signer, as_id, Default::default()).unwrap()).await.unwrap();
+        to.send(message::alive(&signer, as_id, "127.0.0.1:1", time).unwrap()).await.unwrap();
+        let state = message::state_info(&signer, as_id, &channel, time, 7, Vec::new()).unwrap();
+        to.send(state).await.unwrap();
+        to.send(message::state_request(as_id, &channel)).await.unwrap();
+        let mut client = GossipClient::new(node.transport.clone());
+        let mut answers =
+            client.gossip_stream(ReceiverStream::new(messages)).await.unwrap().into_inner();
+        let hello = answers.message().await;
+        assert!(hello.unwrap().is_some());
+        let answer = answers.message().await;
+        drop(to);
+        answer
+    };
+    let client = world.client(2).clone();
+    let id = PkiId::of(&client.serialized_identity()).unwrap();
+    assert_eq!(talk(client, id).await.unwrap_err().code(), tonic::Code::Unauthenticated);
+    let peer = world.network.org(2).peer.clone();
+    assert_eq!(
+        talk(peer.clone(), PkiId([7; 32])).await.unwrap_err().code(),
+        tonic::Code::Unauthenticated
+    );
+    assert_eq!(node.membership.peers().len(), 1);
+    let id = PkiId::of(&peer.serialized_identity()).unwrap();
+    assert!(talk(peer, id).await.unwrap().is_some());
+    assert_eq!(node.membership.peers().len(), 2);
+    let peers = node.membership.channel_peers(&node.peer.channel());
+    assert_eq!(peers.iter().map(|peer| peer.state.height).collect::<Vec<_>>(), [1, 7]);
+}

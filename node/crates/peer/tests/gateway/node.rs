@@ -1,0 +1,290 @@
+//! A peer whose endorser is scripted, with its services on a loopback port without TLS.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic::transport::Channel as Transport;
+use tonic::{Request, Response as Reply, Status};
+use weft_msp::SigningIdentity;
+use weft_peer::channel::Channel;
+use weft_peer::discovery::endorsers::Endorsers;
+use weft_peer::discovery::{self, Discovery};
+use weft_peer::gateway::{self, Gateway, LocalEndorser, LocalRefusal};
+use weft_peer::membership::{self, GossipService, LocalChaincodes, Membership};
+use weft_protos::discovery::discovery_client::DiscoveryClient;
+use weft_protos::discovery::discovery_server::DiscoveryServer;
+use weft_protos::gateway::gateway_client::GatewayClient;
+use weft_protos::gateway::gateway_server::GatewayServer;
+use weft_protos::gossip::gossip_server::GossipServer;
+use weft_protos::peer::endorser_server::{Endorser, EndorserServer};
+use weft_protos::peer::{
+    ChaincodeEvent, ChaincodeId, ChaincodeInterest, ProposalResponse, Response, SignedProposal,
+};
+use weft_rpc::connect::{ChannelPool, ConnectOptions, Connector};
+use weft_rpc::listen::Security;
+use weft_rpc::server::{GrpcOptions, GrpcServer};
+use weft_rpc::tls::{ReloadingTls, RootSet};
+use weft_types::proposal::{self, ParsedProposal, Simulation};
+
+use crate::world::{TestPeer, World};
+
+/// What an endorser does with the next proposal.
+#[derive(Clone, Debug)]
+pub enum Script {
+    /// Endorses this result.
+    Endorse(&'static str),
+    /// The chaincode answers with an error.
+    Chaincode(i32, &'static str),
+    /// The peer cannot run the chaincode.
+    Peer(&'static str),
+    /// The proposal is not acceptable.
+    Refuse(&'static str),
+    /// No answer.
+    Hang,
+}
+
+pub struct FakeEndorser {
+    identity: SigningIdentity,
+    script: Mutex<VecDeque<Script>>,
+    pub interest: Mutex<ChaincodeInterest>,
+    pub asked: AtomicUsize,
+}
+
+impl FakeEndorser {
+    /// The next answers; when they are used up, everything is endorsed as `ok`.
+    pub fn script(&self, script: impl IntoIterator<Item = Script>) {
+        *self.script.lock() = script.into_iter().collect();
+    }
+
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    async fn answer(&self, signed: SignedProposal) -> Result<ProposalResponse, String> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let script = self.script.lock().pop_front().unwrap_or(Script::Endorse("ok"));
+        let parsed = ParsedProposal::parse(signed).unwrap();
+        let response = |status: i32, message: &str, payload: &str| Response {
+            status,
+            message: message.to_owned(),
+            payload: Bytes::copy_from_slice(payload.as_bytes()),
+        };
+        let simulation = |response| Simulation {
+            results: Bytes::new(),
+            events: Bytes::new(),
+            response,
+            chaincode_id: ChaincodeId { name: parsed.chaincode.clone(), ..Default::default() },
+        };
+        match script {
+            Script::Endorse(result) => {
+                let simulation = simulation(response(200, "", result));
+                let mut endorsed = proposal::endorse(&parsed, simulation, &self.identity).unwrap();
+                endorsed.interest = Some(self.interest.lock().clone());
+                Ok(endorsed)
+            }
+            Script::Chaincode(status, message) => Ok(ProposalResponse {
+                response: Some(response(status, message, "")),
+                payload: proposal::response_payload(
+                    &parsed.proposal_hash,
+                    simulation(response(status, message, "")),
+                ),
+                ..ProposalResponse::default()
+            }),
+            Script::Peer(message) => Ok(ProposalResponse {
+                response: Some(response(500, message, "")),
+                ..ProposalResponse::default()
+            }),
+            Script::Refuse(message) => Err(message.to_owned()),
+            Script::Hang => std::future::pending().await,
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl LocalEndorser for FakeEndorser {
+    async fn process(&self, proposal: SignedProposal) -> Result<ProposalResponse, LocalRefusal> {
+        let answer = self.answer(proposal).await;
+        answer.map_err(|message| LocalRefusal { message, retry: false })
+    }
+}
+
+struct Served(Arc<FakeEndorser>);
+
+#[tonic::async_trait]
+impl Endorser for Served {
+    async fn process_proposal(
+        &self,
+        request: Request<SignedProposal>,
+    ) -> Result<Reply<ProposalResponse>, Status> {
+        let answer = self.0.answer(request.into_inner()).await;
+        answer.map(Reply::new).map_err(Status::unknown)
+    }
+}
+
+/// The chaincodes that a node can run.
+#[derive(Default)]
+pub struct Chaincodes(pub Mutex<Vec<(String, i64)>>);
+
+impl LocalChaincodes for Chaincodes {
+    fn chaincodes(&self, _: &Channel) -> Vec<(String, i64)> {
+        self.0.lock().clone()
+    }
+}
+
+pub struct Node {
+    pub peer: TestPeer,
+    pub identity: SigningIdentity,
+    pub address: String,
+    pub endorser: Arc<FakeEndorser>,
+    pub chaincodes: Arc<Chaincodes>,
+    pub membership: Membership,
+    pub transport: Transport,
+    stop: CancellationToken,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Node {
+    /// A node of an organization that knows of `known` and has the chaincode `asset`.
+    pub async fn start(world: &World, org: usize, name: &str, known: &[&Node]) -> Self {
+        Self::start_with(
+            world,
+            org,
+            name,
+            known,
+            gateway::Options {
+                endorsement_timeout: Duration::from_secs(2),
+                broadcast_timeout: Duration::from_secs(2),
+                ..gateway::Options::default()
+            },
+        )
+        .await
+    }
+
+    pub async fn start_with(
+        world: &World,
+        org: usize,
+        name: &str,
+        known: &[&Node],
+        options: gateway::Options,
+    ) -> Self {
+        let peer = world.peer(org).await;
+        let identity = world.network.org(org).identity(name, weft_msp::NodeRole::Peer);
+        let limits = weft_settings::Limits::default();
+        let server =
+            GrpcServer::bind("127.0.0.1:0", GrpcOptions::from(&limits), Security::Plain, None);
+        let server = server.await.unwrap();
+        let address = server.local_addr().to_string();
+        let endorser = Arc::new(FakeEndorser {
+            identity: identity.clone(),
+            script: Mutex::default(),
+            interest: Mutex::default(),
+            asked: AtomicUsize::new(0),
+        });
+        let chaincodes = Arc::new(Chaincodes(Mutex::new(vec![("asset".to_owned(), 1)])));
+        let stop = CancellationToken::new();
+        let pool = pool();
+        let deps = membership::Deps {
+            channels: Arc::clone(&peer.channels),
+            acl: peer.parts.acl.clone(),
+            signer: Arc::new(identity.clone()),
+            chaincodes: chaincodes.clone(),
+            tls: None,
+            pool: pool.clone(),
+        };
+        let mut settings = membership::Options::new(&address);
+        settings.known = known.iter().map(|node| node.address.clone()).collect();
+        settings.interval = Duration::from_millis(100);
+        settings.expiry = Duration::from_secs(1);
+        let membership = Membership::new(deps, settings).unwrap();
+        tokio::spawn(membership.clone().run(stop.clone()));
+        let endorsers = Endorsers::new(membership.clone());
+        let gateway = Gateway::new(
+            gateway::Deps {
+                channels: Arc::clone(&peer.channels),
+                acl: peer.parts.acl.clone(),
+                endorsers: endorsers.clone(),
+                endorser: endorser.clone(),
+                pool,
+                tls: false,
+                shutdown: stop.clone(),
+            },
+            options,
+        );
+        let discovery = Discovery::new(
+            Arc::clone(&peer.channels),
+            peer.parts.acl.clone(),
+            endorsers,
+            discovery::Options { org_members_allowed: false, concurrency: 8 },
+        );
+        let gossip = GossipService::new(membership.clone(), stop.clone());
+        let routes = Routes::new(GatewayServer::new(gateway))
+            .add_service(DiscoveryServer::new(discovery))
+            .add_service(EndorserServer::new(Served(Arc::clone(&endorser))))
+            .add_service(GossipServer::new(gossip));
+        tokio::spawn(server.serve(routes, stop.clone().cancelled_owned()));
+        let transport = tonic::transport::Endpoint::from_shared(format!("http://{address}"));
+        let transport = transport.unwrap().connect_lazy();
+        Self { peer, identity, address, endorser, chaincodes, membership, transport, stop }
+    }
+
+    pub fn gateway(&self) -> GatewayClient<Transport> {
+        GatewayClient::new(self.transport.clone())
+    }
+
+    pub fn discovery(&self) -> DiscoveryClient<Transport> {
+        DiscoveryClient::new(self.transport.clone())
+    }
+
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Waits until this node knows that many peers of the channel, itself included.
+    pub async fn sees(&self, count: usize) {
+        until(|| {
+            let peers = self.membership.channel_peers(&self.peer.channel());
+            peers.iter().filter(|peer| peer.state.has("asset")).count() == count
+        })
+        .await;
+    }
+}
+
+pub fn pool() -> ChannelPool {
+    let limits = weft_settings::Limits::default();
+    let tls = ReloadingTls::from_parts(None, RootSet::new(), RootSet::new());
+    let options = ConnectOptions::new(Duration::from_secs(1), &limits);
+    ChannelPool::new(Connector::new(tls, options), 16)
+}
+
+/// Waits until something holds.
+pub async fn until(mut holds: impl FnMut() -> bool) {
+    let wait = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), wait).await.expect("it holds in time");
+}
+
+/// An event of a chaincode, encoded.
+pub fn event(chaincode: &str, tx_id: &str, name: &str) -> Bytes {
+    use prost::Message as _;
+    let event = ChaincodeEvent {
+        chaincode_id: chaincode.to_owned(),
+        tx_id: tx_id.to_owned(),
+        event_name: name.to_owned(),
+        payload: Bytes::new(),
+    };
+    event.encode_to_vec().into()
+}
