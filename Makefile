@@ -24,10 +24,17 @@ build: deps ## build the node, the weft command and the sample contract
 	cargo build --locked -p weft-node -p weft-operator -p asset-contract
 
 run: build ## start examples/basic.yaml, run a transaction, say what to try next
-	@$(BIN)/weft up -f examples/basic.yaml --dir $(DIR) --detach
-	@$(BIN)/weft invoke --dir $(DIR) CreateAsset asset1 blue 5 tomoko 300
-	@$(BIN)/weft query --dir $(DIR) ReadAsset asset1
-	@$(BIN)/weft next --dir $(DIR)
+	@$(BIN)/weft up -f examples/basic.yaml --dir $(DIR) --detach --quiet
+	@echo; echo "weft invoke InitLedger"; $(BIN)/weft invoke --dir $(DIR) InitLedger
+	@echo "weft query ReadAsset asset1"; $(BIN)/weft query --dir $(DIR) ReadAsset asset1
+	@echo; $(BIN)/weft status --dir $(DIR)
+	@echo; echo "next:"
+	@echo "  export PATH=$(BIN):\$$PATH WEFT_DIR=$(abspath $(DIR))"
+	@echo "  weft invoke TransferAsset asset1 ada; weft query GetAssetHistory asset1"
+	@echo "  weft up -f examples/grown.yaml --detach   # one more peer, one more organization"
+	@echo "  weft bench                                # throughput and latency"
+	@echo "  make down                                 # stop; make clean-run deletes it as well"
+	@echo "  programs of yours connect with $(abspath $(DIR))/connection.json"
 
 down: ## stop the network that `make run` started
 	@$(BIN)/weft down --dir $(DIR)

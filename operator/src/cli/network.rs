@@ -20,6 +20,9 @@ pub struct UpArgs {
     /// Return when the network is ready, and leave it running.
     #[arg(long)]
     detach: bool,
+    /// Do not say what to try next.
+    #[arg(short, long)]
+    quiet: bool,
 }
 
 /// Arguments of `weft down`.
@@ -60,6 +63,7 @@ pub(super) async fn up(dir: &Path, args: UpArgs, output: Output) -> Result<(), C
     eprintln!("ready in {:.1} s", begun.elapsed().as_secs_f64());
     match output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&connection)?),
+        Output::Text if args.quiet => {}
         Output::Text => hint(dir, &connection, &connection_file, args.detach),
     }
     if !args.detach {
@@ -70,17 +74,19 @@ pub(super) async fn up(dir: &Path, args: UpArgs, output: Output) -> Result<(), C
 
 fn hint(dir: &Path, connection: &ConnectionFile, file: &Path, detached: bool) {
     let dir = dir.display();
+    // As it was called, so that the lines can be copied.
+    let weft = std::env::args().next().unwrap_or_else(|| "weft".to_owned());
     eprintln!("\nnext:");
     if connection.chaincode == "asset" {
-        eprintln!("  weft invoke --dir {dir} CreateAsset asset7 red 10 ada 700");
-        eprintln!("  weft query --dir {dir} ReadAsset asset7");
+        eprintln!("  {weft} invoke --dir {dir} CreateAsset asset7 red 10 ada 700");
+        eprintln!("  {weft} query --dir {dir} ReadAsset asset7");
     } else if !connection.chaincode.is_empty() {
-        eprintln!("  weft query --dir {dir} FUNCTION ARGUMENT...");
+        eprintln!("  {weft} query --dir {dir} FUNCTION ARGUMENT...");
     }
-    eprintln!("  weft status --dir {dir}");
+    eprintln!("  {weft} status --dir {dir}");
     eprintln!("  programs of yours connect with {}", file.display());
     if detached {
-        eprintln!("  weft down --dir {dir}");
+        eprintln!("  {weft} down --dir {dir}");
     } else {
         eprintln!("  Ctrl-C stops the network; its ledgers stay");
     }

@@ -185,16 +185,74 @@ fn endorser_errors(status: &tonic::Status) -> Vec<EndorserError> {
         .collect()
 }
 
+/// What the node said, then what each endorser said on a line of its own, unless the node's own
+/// words hold it already.
 fn rpc_message(status: &tonic::Status, endorsers: &[EndorserError]) -> String {
-    let mut text = format!("{:?}: {}", status.code(), status.message());
-    if let Some(connect) = ConnectError::of_status(status) {
-        text = connect.to_string();
-    }
-    for endorser in endorsers {
-        text.push_str(&format!(
-            "; {} ({}): {}",
-            endorser.address, endorser.msp_id, endorser.message
-        ));
+    let mut text = match ConnectError::of_status(status) {
+        Some(connect) => connect.to_string(),
+        None => format!("{}: {}", status.code().description(), status.message()),
+    };
+    for EndorserError { address, msp_id, message } in endorsers {
+        if !text.contains(message.as_str()) {
+            text.push_str(&format!("\n  {address} ({msp_id}): {message}"));
+        }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(message: &str, endorsers: &[(&str, &str)]) -> String {
+        let endorsers: Vec<_> = endorsers
+            .iter()
+            .map(|(address, message)| EndorserError {
+                address: (*address).to_owned(),
+                msp_id: "Org1MSP".to_owned(),
+                message: (*message).to_owned(),
+            })
+            .collect();
+        rpc_message(&tonic::Status::aborted(message), &endorsers)
+    }
+
+    #[test]
+    fn each_endorser_is_told_once() {
+        let several = failed("failed to endorse", &[("a:1", "no such asset"), ("b:1", "timeout")]);
+        let lines: Vec<_> = several.lines().collect();
+        assert_eq!(lines[1..], ["  a:1 (Org1MSP): no such asset", "  b:1 (Org1MSP): timeout"]);
+        let one = failed("chaincode response 500, no such asset", &[("a:1", "no such asset")]);
+        assert_eq!(one.lines().count(), 1);
+    }
+
+    #[test]
+    fn details_are_read_from_the_status() {
+        let detail = ErrorDetail {
+            address: "a:1".to_owned(),
+            msp_id: "Org1MSP".to_owned(),
+            message: "no".to_owned(),
+        };
+        let any = prost_types::Any {
+            type_url: "type.googleapis.com/gateway.ErrorDetail".to_owned(),
+            value: detail.encode_to_vec(),
+        };
+        let details = RpcStatus { code: 10, message: "m".to_owned(), details: vec![any] };
+        let status =
+            tonic::Status::with_details(tonic::Code::Aborted, "m", details.encode_to_vec().into());
+        let ClientError::Rpc { endorsers, .. } = ClientError::rpc("n", "endorse", status) else {
+            panic!("another error");
+        };
+        assert_eq!(endorsers[0].address, "a:1");
+    }
+
+    #[test]
+    fn what_may_pass_is_tried_again() {
+        let broadcast =
+            |status| ClientError::Broadcast { node: String::new(), status, info: String::new() };
+        assert!(broadcast(BroadcastStatus::ServiceUnavailable).can_retry());
+        assert!(!broadcast(BroadcastStatus::Forbidden).can_retry());
+        let rpc = |status| ClientError::rpc("n", "m", status);
+        assert!(rpc(tonic::Status::unavailable("")).can_retry());
+        assert!(!rpc(tonic::Status::aborted("")).can_retry());
+    }
 }
