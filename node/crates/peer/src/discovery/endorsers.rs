@@ -195,7 +195,7 @@ fn implicit_collections(
 }
 
 fn org_policy(bundle: &Bundle, msp_id: &str) -> Result<SignaturePolicyEnvelope, AnalysisError> {
-    let org = MspId::new(msp_id).ok().and_then(|id| Some(bundle.application()?.org_of(&id)?));
+    let org = MspId::new(msp_id).ok().and_then(|id| bundle.application()?.org_of(&id));
     let org = org.ok_or_else(|| AnalysisError::Policy {
         reason: format!("no organization {msp_id} on the channel"),
     })?;

@@ -13,7 +13,7 @@ use weft_protos::peer::{ChaincodeCall, ChaincodeInterest, ProposalResponse, Sign
 use weft_types::transaction::assemble;
 
 use super::Inner;
-use super::endorser::{Failure, detail};
+use super::endorser::detail;
 use super::error::with_details;
 use super::plan::{Plan, Step};
 use super::request::{Call, RequestError};
@@ -201,7 +201,7 @@ impl Inner {
         let mut details: Vec<ErrorDetail> = Vec::new();
         let mut asked = FuturesUnordered::new();
         loop {
-            match round.plan.next() {
+            match round.plan.step() {
                 Step::Done(chosen) => {
                     let responses = chosen.iter().filter_map(|peer| round.responses.remove(peer));
                     return Ok(responses.collect());

@@ -45,7 +45,8 @@ pub fn with_details(code: Code, message: impl Into<String>, details: &[ErrorDeta
 fn shortened(detail: &ErrorDetail) -> ErrorDetail {
     let mut detail = detail.clone();
     if detail.message.len() > MAX_MESSAGE_BYTES {
-        let cut = detail.message.floor_char_boundary(MAX_MESSAGE_BYTES);
+        let fits = |at: &usize| detail.message.is_char_boundary(*at);
+        let cut = (0..=MAX_MESSAGE_BYTES).rev().find(fits).unwrap_or_default();
         detail.message.truncate(cut);
         detail.message.push('…');
     }

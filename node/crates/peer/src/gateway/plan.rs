@@ -72,7 +72,7 @@ impl Plan {
     }
 
     /// What to do now. Peers that are to be asked count as asked from here on.
-    pub fn next(&mut self) -> Step {
+    pub fn step(&mut self) -> Step {
         while let Some(layout) = self.layouts.get(self.current) {
             let Some(chosen) = self.fill(layout) else {
                 self.current += 1;

@@ -63,7 +63,12 @@ impl AtomicBroadcast for Orderer {
         let (to, answers) = mpsc::channel(1);
         let orderer = self.clone();
         tokio::spawn(async move {
-            while let Ok(Some(envelope)) = envelopes.message().await {
+            loop {
+                let envelope = tokio::select! {
+                    envelope = envelopes.message() => envelope,
+                    () = orderer.stop.cancelled() => return,
+                };
+                let Ok(Some(envelope)) = envelope else { return };
                 let answer = orderer.script.lock().pop_front();
                 let status = match answer {
                     None => common::Status::Success,

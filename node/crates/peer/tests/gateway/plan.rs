@@ -33,7 +33,7 @@ fn run(groups_text: &str, layouts_text: &str, endorsed: &[usize], bad: &[usize])
     let mut asked: Vec<usize> = Vec::new();
     let mut log = Vec::new();
     loop {
-        match plan.next() {
+        match plan.step() {
             Step::Ask(peers) => {
                 if !peers.is_empty() {
                     log.push(format!("ask {peers:?}"));
@@ -109,7 +109,7 @@ fn an_endorsement_moves_to_the_group_where_it_is_needed() {
 #[test]
 fn an_empty_layout_is_enough() {
     let mut plan = Plan::new(1, vec![vec![0]], vec![BTreeMap::new()]);
-    assert_eq!(plan.next(), Step::Done(Vec::new()));
+    assert_eq!(plan.step(), Step::Done(Vec::new()));
 }
 
 proptest! {
@@ -126,7 +126,7 @@ proptest! {
         let mut asked = BTreeSet::new();
         let mut open: Vec<usize> = Vec::new();
         let done = loop {
-            match plan.next() {
+            match plan.step() {
                 Step::Ask(peers) => {
                     for peer in peers {
                         prop_assert!(asked.insert(peer), "{peer} is asked twice");
