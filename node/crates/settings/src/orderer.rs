@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::shared::{ClientAuth, Limits, Logging, Msp, Operations, Storage, Tls};
 
 /// Settings of an orderer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct OrdererSettings {
     /// The node's identity.
@@ -64,7 +65,7 @@ impl Default for OrdererSettings {
 }
 
 /// The participation API: joining and leaving channels. Always TLS.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Participation {
     /// `host:port` of the HTTPS listener; empty turns it off. Default `127.0.0.1:7053`.
@@ -91,15 +92,17 @@ impl Default for Participation {
 }
 
 /// Traffic between orderers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Cluster {
     /// Time for a connection to be made. Default 5 s.
     #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
     pub dial_timeout: Duration,
     /// Time for a call to be answered, and after which a stream that makes no progress is
     /// given up. Default 7 s.
     #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
     pub rpc_timeout: Duration,
     /// Messages that may wait for one other orderer of one channel; more are dropped (Raft
     /// repeats them). Default 100, as Fabric.
@@ -120,18 +123,21 @@ impl Default for Cluster {
 }
 
 /// Catching up from other orderers' blocks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Replication {
     /// Time without a block after which another source is tried. Default 5 s.
     #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
     pub pull_timeout: Duration,
     /// Wait between rounds of attempts. Default 1 s.
     #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
     pub retry_interval: Duration,
     /// How often a node that does not belong to a channel asks whether it does.
     /// Default 10 s.
     #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
     pub refresh_interval: Duration,
     /// Memory for blocks that were pulled and not yet written, bytes. Default 20 MiB.
     pub buffer_bytes: usize,
@@ -149,7 +155,7 @@ impl Default for Replication {
 }
 
 /// How blocks are cut. Their sizes and the timeout come from the channel's configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Batching {
     /// Cut a batch as soon as nothing is in flight, so that BatchTimeout is a ceiling.
@@ -167,11 +173,12 @@ impl Default for Batching {
 }
 
 /// Raft options. What is absent is taken from the channel's configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RaftOverrides {
     /// Length of a tick.
     #[serde(with = "crate::duration::option")]
+    #[schemars(with = "Option<String>")]
     pub tick_interval: Option<Duration>,
     /// Bytes of log after which a snapshot is taken.
     pub snapshot_interval_bytes: Option<u64>,
@@ -180,7 +187,7 @@ pub struct RaftOverrides {
 }
 
 /// Limits of an orderer's own services.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct OrdererLimits {
     /// Broadcast streams open at one time. Default 2500.

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::shared::{Limits, Logging, Msp, Operations, Storage, Tls};
 
 /// Settings of a peer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct PeerSettings {
     /// The node's identity.
@@ -75,7 +76,7 @@ impl Default for PeerSettings {
 
 /// Chaincode runtime: chaincode is a service, either dialled by the peer (`Connect`) or
 /// dialling it (`Register`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Chaincode {
     /// `host:port` of the listener for contracts that dial the peer; empty turns it off.
@@ -87,14 +88,17 @@ pub struct Chaincode {
     pub require_client_cert: bool,
     /// Time for a contract to answer one invocation. Default 30 s.
     #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
     pub execute_timeout: Duration,
     /// Time for a contract to be reached and registered when it is first needed.
     /// Default 10 s.
     #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
     pub startup_timeout: Duration,
     /// How often KEEPALIVE is sent to a contract. Default `0s`, which is never, as in Fabric:
     /// fabric-shim for Node ends its process on that message.
     #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
     pub keepalive: Duration,
     /// Largest chaincode package that can be installed, bytes. Default 100 MiB.
     pub max_package_bytes: usize,
@@ -117,19 +121,22 @@ impl Default for Chaincode {
 }
 
 /// Gateway service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Gateway {
     /// Whether the service is offered. Default true.
     pub enabled: bool,
     /// Time for one endorser to answer. Default 30 s, as Fabric.
     #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
     pub endorsement_timeout: Duration,
     /// Time for an orderer to accept a transaction. Default 30 s, as Fabric.
     #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
     pub broadcast_timeout: Duration,
     /// Time for a connection to another node to be made. Default 2 m, as Fabric.
     #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
     pub dial_timeout: Duration,
 }
 
@@ -145,7 +152,7 @@ impl Default for Gateway {
 }
 
 /// Discovery service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Discovery {
     /// Whether the service is offered. Default true.
@@ -155,6 +162,7 @@ pub struct Discovery {
     pub org_members_allowed_access: bool,
     /// How often other peers are asked for their height and chaincodes. Default 5 s.
     #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
     pub refresh_interval: Duration,
 }
 
@@ -169,7 +177,7 @@ impl Default for Discovery {
 }
 
 /// Another peer that this one can send proposals to.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct KnownPeer {
     /// MSP id of its organization. Required.
@@ -179,21 +187,25 @@ pub struct KnownPeer {
 }
 
 /// Taking blocks from orderers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct DeliverClient {
     /// First wait after a failed connection; it doubles up to `maxBackoff`. Default 100 ms.
     #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
     pub min_backoff: Duration,
     /// Longest wait between attempts. Default 10 s.
     #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
     pub max_backoff: Duration,
     /// Time for a connection to be made. Default 3 s, as Fabric.
     #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
     pub dial_timeout: Duration,
     /// An orderer that is behind others by this long is left for another. Default 30 s, as
     /// Fabric's block censorship timeout.
     #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
     pub stall_timeout: Duration,
     /// Blocks received and not yet validated, for each channel. Default 16.
     pub buffer_blocks: usize,
@@ -215,7 +227,7 @@ impl Default for DeliverClient {
 }
 
 /// Validation of blocks.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Validation {
     /// Threads that verify signatures; 0 is one a core. Default 0.
@@ -223,7 +235,7 @@ pub struct Validation {
 }
 
 /// Ledger options.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct LedgerOptions {
     /// Whether the history of keys is kept (GetHistoryForKey). Default true.
@@ -241,7 +253,7 @@ impl Default for LedgerOptions {
 }
 
 /// Limits of a peer's own services.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct PeerLimits {
     /// Proposals endorsed at one time; more get RESOURCE_EXHAUSTED. Default 2500, as Fabric.

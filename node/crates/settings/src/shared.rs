@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The node's own identity.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Msp {
     /// MSP id of the organization, such as `Org1MSP`. Required.
@@ -16,7 +17,7 @@ pub struct Msp {
 }
 
 /// Whether a server asks its clients for a certificate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ClientAuth {
     /// Asked for but not needed. One that is presented must still be valid.
@@ -27,7 +28,7 @@ pub enum ClientAuth {
 }
 
 /// TLS of the node's main listener and of the connections it makes. Always on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Tls {
     /// PEM file: this node's TLS certificate, followed by intermediates if any. It is used
@@ -48,6 +49,7 @@ pub struct Tls {
     pub crls: Vec<PathBuf>,
     /// How often the files above are looked at for changes. Default 10 s; `0s` never.
     #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
     pub reload_interval: Duration,
 }
 
@@ -73,7 +75,7 @@ impl Tls {
 }
 
 /// The operations port: `/healthz`, `/metrics`, `/logspec`, `/version`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Operations {
     /// `host:port` to listen at; empty turns the port off. Default `127.0.0.1:9443`.
@@ -90,7 +92,7 @@ impl Default for Operations {
 
 /// TLS of the operations port. It may be off, as monitoring often reaches the port over
 /// loopback or a pod network.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct OperationsTls {
     /// Whether the port speaks TLS. Default false.
@@ -108,14 +110,16 @@ pub struct OperationsTls {
 }
 
 /// HTTP/2 keepalive, for servers and for connections that the node makes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Keepalive {
     /// A ping is sent after this long without one. Default 60 s; `0s` sends none.
     #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
     pub interval: Duration,
     /// The connection is closed when a ping is not answered in this time. Default 20 s.
     #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
     pub timeout: Duration,
 }
 
@@ -126,7 +130,7 @@ impl Default for Keepalive {
 }
 
 /// Limits that hold for every connection of a node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Limits {
     /// Largest gRPC message received or sent, bytes. Default 100 MiB, as Fabric.
@@ -142,13 +146,16 @@ pub struct Limits {
     /// Time for a TLS handshake and the HTTP preface; slower clients are dropped.
     /// Default 10 s.
     #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
     pub handshake_timeout: Duration,
     /// Time that open calls get to end when the node stops. Default 10 s.
     #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
     pub shutdown_timeout: Duration,
     /// Largest difference between a request's timestamp and the node's clock. Default 15 m,
     /// as Fabric.
     #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
     pub time_window: Duration,
     /// Keepalive of HTTP/2 connections.
     pub keepalive: Keepalive,
@@ -171,7 +178,7 @@ impl Default for Limits {
 }
 
 /// Options of the store on disk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Storage {
     /// Cache of uncompressed blocks of the store, bytes, shared by all channels.
@@ -195,7 +202,7 @@ impl Default for Storage {
 }
 
 /// How log lines are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// One line of text an event.
@@ -206,7 +213,7 @@ pub enum LogFormat {
 }
 
 /// Logging, to standard error.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Logging {
     /// What is logged: Fabric's form (`info:weft_peer,weft_rpc=debug`) or that of
