@@ -23,6 +23,8 @@ use crate::model::{Chaincode, Channel, Endorsement, Program};
 
 /// Time for a contract's program to listen.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Time for peers to hear of each other's chaincodes.
+const ENDORSERS_PATIENCE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(20);
 
 /// What was done to a chaincode.
@@ -74,6 +76,7 @@ impl Runner {
         let peers = self.channel_peers(channel);
         changes.installed = self.install(&peers, &package, &package_id).await?;
         self.ensure_definition(channel, chaincode, &package_id, &mut changes).await?;
+        self.await_endorsers(channel, chaincode).await?;
         Ok(changes)
     }
 
@@ -266,6 +269,30 @@ impl Runner {
         let organization = channel.organizations.first().map(String::as_str).unwrap_or_default();
         let orderers = self.orderers_for(organization)?;
         lifecycle::commit(&endorsers, &orderers, &channel.id, definition).await.map_err(step())?;
+        Ok(())
+    }
+
+    /// Waits until every peer knows of enough endorsers: then any Gateway serves. A policy that
+    /// nobody can satisfy now (a member's peers are elsewhere) is noted, and no error.
+    async fn await_endorsers(
+        &self,
+        channel: &Channel,
+        chaincode: &Chaincode,
+    ) -> Result<(), LocalError> {
+        let deadline = Instant::now() + ENDORSERS_PATIENCE;
+        for (node, peer) in self.peers_of_channel(channel)? {
+            let step = || LocalError::step(format!("ask {} for endorsers", node.name));
+            while !peer.has_endorsers(&channel.id, &chaincode.name).await.map_err(step())? {
+                if Instant::now() >= deadline {
+                    self.note(&format!(
+                        "{} knows of no peers that satisfy the endorsement policy of {} together",
+                        node.name, chaincode.name
+                    ));
+                    return Ok(());
+                }
+                sleep(POLL).await;
+            }
+        }
         Ok(())
     }
 

@@ -159,6 +159,11 @@ impl Runner {
         Ok(())
     }
 
+    /// Something that the person should know.
+    pub(super) fn note(&self, text: &str) {
+        self.progress.note(text);
+    }
+
     pub(super) fn nodes_of(&self, kind: Kind) -> impl Iterator<Item = &Node> {
         self.nodes.iter().filter(move |node| node.kind == kind)
     }

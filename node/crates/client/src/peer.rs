@@ -5,12 +5,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 use weft_protos::common::{Block, BlockchainInfo};
+use weft_protos::discovery::discovery_client::DiscoveryClient;
+use weft_protos::discovery::{
+    AuthInfo, ChaincodeQuery, Query, Request, SignedRequest, query, query_result,
+};
 use weft_protos::lifecycle::{
     InstallChaincodeArgs, InstallChaincodeResult, QueryInstalledChaincodesArgs,
     QueryInstalledChaincodesResult,
 };
 use weft_protos::peer::endorser_client::EndorserClient;
-use weft_protos::peer::{ChannelQueryResponse, ProposalResponse, SignedProposal};
+use weft_protos::peer::{
+    ChaincodeCall, ChaincodeInterest, ChannelQueryResponse, ProposalResponse, SignedProposal,
+};
 use weft_types::proposal::{BuiltSignedProposal, ProposalSpec};
 use weft_types::{ChannelId, Signer};
 
@@ -107,6 +113,50 @@ impl Peer {
         let answer = self.call(None, "_lifecycle", "QueryInstalledChaincodes", args).await?;
         let result: QueryInstalledChaincodesResult = self.read(answer)?;
         Ok(result.installed_chaincodes.into_iter().map(|package| package.package_id).collect())
+    }
+
+    /// Whether the peer knows of endorsers that satisfy the chaincode's policy together: what its
+    /// Gateway needs to endorse a transaction. A peer learns of the others a moment after a
+    /// chaincode is defined.
+    ///
+    /// # Errors
+    /// [`ClientError::Rpc`], or [`ClientError::Answer`] when the peer answers something else.
+    pub async fn has_endorsers(
+        &self,
+        channel: &ChannelId,
+        chaincode: &str,
+    ) -> Result<bool, ClientError> {
+        let call = ChaincodeCall { name: chaincode.to_owned(), ..Default::default() };
+        let interest = ChaincodeInterest { chaincodes: vec![call] };
+        let query = Query {
+            channel: channel.to_string(),
+            query: Some(query::Query::CcQuery(ChaincodeQuery { interests: vec![interest] })),
+        };
+        let request = Request {
+            authentication: Some(AuthInfo {
+                client_identity: self.signer.serialized_identity(),
+                client_tls_cert_hash: self.connection.tls_cert_hash(),
+            }),
+            queries: vec![query],
+        };
+        let payload: Bytes = request.encode_to_vec().into();
+        let signature = self.signer.sign(&payload).map_err(ClientError::Sign)?;
+        let mut rpc =
+            DiscoveryClient::new(self.connection.channel()).max_decoding_message_size(MAX_MESSAGE);
+        let response = rpc
+            .discover(SignedRequest { payload, signature })
+            .await
+            .map_err(|status| ClientError::rpc(self.address(), "discover", status))?
+            .into_inner();
+        let first = response.results.into_iter().next().and_then(|result| result.result);
+        match first {
+            Some(query_result::Result::CcQueryRes(found)) => {
+                Ok(found.content.iter().any(|descriptor| !descriptor.layouts.is_empty()))
+            }
+            // Discovery tells with an error what it cannot satisfy.
+            Some(query_result::Result::Error(_)) => Ok(false),
+            _ => Err(ClientError::answer(self.address(), "no answer to a chaincode query")),
+        }
     }
 
     /// Calls a system chaincode's function with one argument and returns its answer.
