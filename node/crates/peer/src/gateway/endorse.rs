@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use tokio::time::{Instant, sleep};
 use tonic::{Code, Status};
 use weft_protos::common::Envelope;
 use weft_protos::gateway::{EndorseRequest, EndorseResponse, ErrorDetail};
@@ -18,9 +20,14 @@ use super::error::with_details;
 use super::plan::{Plan, Step};
 use super::request::{Call, RequestError};
 use crate::channel::Channel;
+use crate::discovery::analysis::Descriptor;
 use crate::membership::Member;
 
-/// What a client that is to be told of two results is told.
+/// How long it is waited for enough endorsers to be known, and how often looked.
+const PATIENCE: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What a client is told of two different results.
 const MISMATCH: &str = "ProposalResponsePayloads do not match";
 const NOT_ENOUGH: &str =
     "failed to collect enough transaction endorsements, see attached details for more info";
@@ -122,10 +129,7 @@ impl Inner {
             Some(found) if !found.chaincodes.is_empty() => found,
             _ => interest,
         };
-        let descriptor = match call.has_transient {
-            false => self.describe(channel, &interest)?,
-            true => self.describe_protected(channel, &interest)?,
-        };
+        let descriptor = self.describe_patiently(channel, call, &interest).await?;
         let (plan, peers) = self.plan(channel, &descriptor, &peer, turn);
         Ok(Round { plan, peers, responses: BTreeMap::from([(0, response)]) })
     }
@@ -158,12 +162,37 @@ impl Inner {
         &self,
         channel: &Channel,
         interest: &ChaincodeInterest,
-    ) -> Result<Arc<crate::discovery::analysis::Descriptor>, Status> {
+    ) -> Result<Arc<Descriptor>, Status> {
         self.deps.endorsers.describe(channel, interest).map_err(|error| {
             Status::failed_precondition(format!(
                 "no combination of peers can be derived which satisfy the endorsement policy: {error}"
             ))
         })
+    }
+
+    /// Who can endorse. Other peers' word that they have a chaincode that was just defined, or defined
+    /// anew, takes a moment to come.
+    async fn describe_patiently(
+        &self,
+        channel: &Channel,
+        call: &Call,
+        interest: &ChaincodeInterest,
+    ) -> Result<Arc<Descriptor>, Status> {
+        let begun = Instant::now();
+        loop {
+            let described = match call.has_transient {
+                false => self.describe(channel, interest),
+                true => self.describe_protected(channel, interest),
+            };
+            match described {
+                Err(_) if begun.elapsed() < PATIENCE => {
+                    let membership = self.deps.endorsers.membership();
+                    let _ = membership.fresh_channel_peers(channel);
+                    sleep(LOOK).await;
+                }
+                described => return described,
+            }
+        }
     }
 
     /// As [`describe`](Self::describe), with those endorsers only who may hold the collections
@@ -172,7 +201,7 @@ impl Inner {
         &self,
         channel: &Channel,
         interest: &ChaincodeInterest,
-    ) -> Result<Arc<crate::discovery::analysis::Descriptor>, Status> {
+    ) -> Result<Arc<Descriptor>, Status> {
         let mut careful = interest.clone();
         let mut protected = Vec::new();
         for call in careful.chaincodes.iter_mut().filter(|call| call.no_private_reads) {

@@ -17,6 +17,8 @@ use super::{Membership, REFRESH, message};
 const BUFFER: usize = 64;
 /// Time for the other side to say who it is, and for a message to be taken.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often this peer looks whether it has something new to tell.
+const LOOK: Duration = Duration::from_millis(100);
 /// Waits between attempts to connect.
 const MIN_BACKOFF: Duration = Duration::from_millis(250);
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
@@ -46,7 +48,7 @@ impl Membership {
 
     /// Looks at what this peer has, and tells when it changes.
     async fn publish_changes(&self, shutdown: &CancellationToken) {
-        let mut ticks = interval(REFRESH);
+        let mut ticks = interval(LOOK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -54,7 +56,7 @@ impl Membership {
                 () = shutdown.cancelled() => return,
             }
             for channel in self.0.deps.channels.list() {
-                let _ = self.own_state(&channel, Duration::ZERO);
+                self.watch(&channel);
             }
             self.expire();
         }

@@ -140,11 +140,17 @@ struct Own {
 
 struct OwnState {
     state: Arc<ChannelState>,
+    /// When the state was signed.
+    signed: Instant,
+    /// When and at which height the chaincodes were looked up.
     checked: Instant,
+    height: u64,
 }
 
-/// How old the list of this peer's chaincodes may be.
+/// How often a new height is told, and chaincodes are looked up where no block came.
 const REFRESH: Duration = Duration::from_millis(500);
+/// How old the list of this peer's chaincodes may be where it is only used.
+const TOLERATED: Duration = Duration::from_secs(2);
 /// How old it may be where a chaincode is missing in it.
 const REFRESH_MISSING: Duration = Duration::from_millis(20);
 
@@ -204,7 +210,7 @@ impl Membership {
     pub fn channel_peers(&self, channel: &Channel) -> Vec<ChannelPeer> {
         let bundle = channel.bundle();
         let mut peers = Vec::new();
-        if let Some(state) = self.own_state(channel, REFRESH) {
+        if let Some(state) = self.own_state(channel, TOLERATED) {
             peers.push(ChannelPeer { member: self.own(), state: live(&state, channel) });
         }
         let table = self.0.table.lock();
@@ -223,28 +229,41 @@ impl Membership {
         self.channel_peers(channel)
     }
 
-    /// What this peer has of a channel, signed, at most `age` old as to chaincodes.
+    /// What this peer has of a channel, signed, its chaincodes as of at most `age` ago.
     fn own_state(&self, channel: &Channel, age: Duration) -> Option<Arc<ChannelState>> {
-        let known = self
-            .0
-            .own
-            .lock()
-            .states
-            .get(channel.id())
-            .map(|own| (Arc::clone(&own.state), own.checked.elapsed()));
-        if let Some((state, checked)) = &known
-            && *checked < age
-        {
-            return Some(Arc::clone(state));
+        let known = self.0.own.lock().states.get(channel.id()).map(|own| {
+            let fresh = own.checked.elapsed() < age;
+            (Arc::clone(&own.state), fresh)
+        });
+        match known {
+            Some((state, true)) => Some(state),
+            _ => self.look(channel),
         }
+    }
+
+    /// Looks at this peer's state of a channel after a block, or after a while; tells of a change.
+    fn watch(&self, channel: &Channel) {
+        let due = self.0.own.lock().states.get(channel.id()).is_none_or(|own| {
+            let behind = own.state.height != channel.height() && own.signed.elapsed() >= REFRESH;
+            own.height != channel.height() || behind || own.checked.elapsed() >= REFRESH
+        });
+        if due {
+            let _ = self.look(channel);
+        }
+    }
+
+    /// Looks up this peer's chaincodes. What changed is signed anew: chaincodes at once, the height
+    /// after a while, as it changes all the time.
+    fn look(&self, channel: &Channel) -> Option<Arc<ChannelState>> {
         let height = channel.height();
         let chaincodes = self.chaincodes_of(channel);
-        if let Some((state, _)) = known
-            && state.height == height
-            && state.chaincodes == chaincodes
+        if let Some(own) = self.0.own.lock().states.get_mut(channel.id())
+            && own.state.chaincodes == chaincodes
+            && (own.state.height == height || own.signed.elapsed() < REFRESH)
         {
-            self.store_own(channel.id(), Arc::clone(&state));
-            return Some(state);
+            own.checked = Instant::now();
+            own.height = height;
+            return Some(Arc::clone(&own.state));
         }
         self.publish(channel, height, chaincodes)
     }
@@ -304,7 +323,8 @@ impl Membership {
         channel: &ChannelId,
         state: Arc<ChannelState>,
     ) -> Option<Arc<ChannelState>> {
-        let own = OwnState { state, checked: Instant::now() };
+        let (now, height) = (Instant::now(), state.height);
+        let own = OwnState { state, signed: now, checked: now, height };
         self.0.own.lock().states.insert(channel.clone(), own).map(|before| before.state)
     }
 

@@ -1,5 +1,7 @@
 //! Submit through the gateway: which orderer, and what clients are told.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use tonic::{Code, Status};
 use weft_config::Endpoint;
@@ -129,7 +131,13 @@ async fn a_transaction_at_fault_is_not_sent_elsewhere() {
 async fn nobody_and_nowhere() {
     let (_world, node, orderers) = network(2, false).await;
     orderers.iter().for_each(Orderer::stop);
-    let status = submit(&node, "other").await.unwrap_err();
+    // Until the servers have noticed.
+    let status = loop {
+        match submit(&node, "other").await {
+            Err(status) => break status,
+            Ok(()) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    };
     assert_eq!(status.code(), Code::Unavailable);
     assert_eq!(details(&status).len(), 2);
     let status = submit(&node, "nowhere").await.unwrap_err();
