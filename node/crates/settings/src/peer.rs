@@ -134,7 +134,8 @@ pub struct Gateway {
     #[serde(with = "crate::duration")]
     #[schemars(with = "String")]
     pub broadcast_timeout: Duration,
-    /// Time for a connection to another node to be made. Default 2 m, as Fabric.
+    /// Time for a connection to another node to be made. Default 3 s; Fabric waits 2 m, and
+    /// with it whoever waits for another node to take over.
     #[serde(with = "crate::duration")]
     #[schemars(with = "String")]
     pub dial_timeout: Duration,
@@ -146,7 +147,7 @@ impl Default for Gateway {
             enabled: true,
             endorsement_timeout: Duration::from_secs(30),
             broadcast_timeout: Duration::from_secs(30),
-            dial_timeout: Duration::from_secs(120),
+            dial_timeout: Duration::from_secs(3),
         }
     }
 }
