@@ -12,6 +12,7 @@
 //! 4. [`deliver::DeliverService`] answers Deliver streams from any chain of blocks.
 
 pub mod connect;
+mod deadline;
 pub mod deliver;
 pub mod https;
 pub mod listen;

@@ -10,8 +10,10 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tonic::service::Routes;
 use tonic::transport::Server;
+use tower::layer::util::{Identity, Stack};
 use weft_settings::Limits;
 
+use crate::deadline::DeadlineLayer;
 use crate::listen::{Connections, ListenError, ListenOptions, Listener, Security};
 use crate::metrics::{GrpcMetrics, MetricsLayer};
 use crate::tls::Alpn;
@@ -132,9 +134,7 @@ impl GrpcServer {
         }
     }
 
-    fn builder(
-        &self,
-    ) -> Server<tower::layer::util::Stack<MetricsLayer, tower::layer::util::Identity>> {
+    fn builder(&self) -> Server<Stack<DeadlineLayer, Stack<MetricsLayer, Identity>>> {
         let interval = self.options.keepalive_interval;
         Server::builder()
             .max_concurrent_streams(self.options.max_concurrent_streams)
@@ -144,5 +144,6 @@ impl GrpcServer {
             .http2_keepalive_interval(Some(interval).filter(|interval| !interval.is_zero()))
             .http2_keepalive_timeout(Some(self.options.keepalive_timeout))
             .layer(MetricsLayer(self.metrics.clone()))
+            .layer(DeadlineLayer)
     }
 }
