@@ -2,7 +2,8 @@
 //!
 //! The engine's records are all of the column `consensus_log`; the orderer's own are in
 //! `consensus_state`: `join_block`, the config block that the channel was joined with, until the
-//! chain has reached it; `flushed`, empty, written at an orderly end.
+//! chain has reached it; `node`, the id (u64, big-endian) under which this node last kept a log;
+//! `flushed`, empty, written at an orderly end.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use prost::Message as _;
-use weft_consensus::{LogWrite, Persist};
+use weft_consensus::{LogWrite, NodeId, Persist};
 use weft_ledger::block_store::{BlockAppend, BlockStore, BlockStoreError, Tip};
 use weft_ledger::kv::column::{CONSENSUS_LOG, CONSENSUS_STATE};
 use weft_ledger::kv::{Batch, Direction, Durability, Entries, KeyRange, Kv, KvError, KvRead};
@@ -19,6 +20,7 @@ use weft_protos::ext::{DecodeError, decode};
 use weft_types::{BlockNumber, ChannelId};
 
 const JOIN_BLOCK: &[u8] = b"join_block";
+const NODE: &[u8] = b"node";
 const FLUSHED: &[u8] = b"flushed";
 /// Keys of the engine read at once.
 const CHUNK: usize = 256;
@@ -192,12 +194,25 @@ impl ChainStore {
             .map_err(kv("read the consensus log"))
     }
 
-    /// Carries out what the engine wants written.
+    /// The id under which this node last kept a log, if it ever did.
+    ///
+    /// # Errors
+    /// [`StoreError::Kv`].
+    pub fn node(&self) -> Result<Option<NodeId>, StoreError> {
+        let stored = self.kv.get(CONSENSUS_STATE, NODE).map_err(kv("read the node's id"))?;
+        let bytes = stored.and_then(|bytes| <[u8; 8]>::try_from(bytes.as_ref()).ok());
+        Ok(bytes.map(NodeId::from_be_bytes))
+    }
+
+    /// Carries out what the engine of `node` wants written; `None` once that id is stored.
     ///
     /// # Errors
     /// [`StoreError::Kv`]; the engine must not go on then.
-    pub fn persist(&self, persist: Persist) -> Result<(), StoreError> {
+    pub fn persist(&self, persist: Persist, node: Option<NodeId>) -> Result<(), StoreError> {
         let mut batch = Batch::new();
+        if let Some(node) = node {
+            batch.put(CONSENSUS_STATE, NODE, node.to_be_bytes().to_vec());
+        }
         for write in persist.writes {
             match write {
                 LogWrite::Put { key, value } => batch.put(CONSENSUS_LOG, key, value),

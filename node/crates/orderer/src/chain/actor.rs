@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 use weft_config::Bundle;
 use weft_config::block as config_block;
-use weft_consensus::{EngineError, Event, Millis, NodeId, Role, Severity};
+use weft_consensus::{EngineError, Event, MessageError, Millis, NodeId, Role, Severity};
 use weft_protos::common::{Block, Status};
 use weft_protos::orderer::SubmitRequest;
 
@@ -251,6 +251,9 @@ impl Actor {
             Ok(()) => Ok(()),
             Err(EngineError::Evicted { .. }) => Ok(()),
             Err(error) if error.severity() == Severity::Stop => Err(ChainError::Engine(error)),
+            Err(EngineError::BadMessage { reason: MessageError::LogLost { .. }, .. }) => {
+                self.lose_log()
+            }
             Err(error) => {
                 debug!(channel = %self.channel.id, %error, "the engine refused an event");
                 Ok(())
@@ -493,6 +496,7 @@ impl Actor {
         if !removed || self.leader.is_some() {
             return Ok(());
         }
+        info!(channel = %self.channel.id, "was removed from the consenters while out of touch");
         // As after a join with this block: the chain up to it still has to be fetched.
         self.channel.store.set_join_block(&newest).map_err(ChainError::Store)?;
         self.join_block = Some(newest);

@@ -31,7 +31,12 @@ impl Actor {
             match action {
                 Action::Persist(persist) => {
                     let (started, sync) = (Instant::now(), persist.sync);
-                    self.channel.store.persist(persist).map_err(ChainError::Store)?;
+                    let running = self.engine.as_mut().filter(|running| !running.recorded);
+                    let node = running.as_ref().map(|running| running.node);
+                    self.channel.store.persist(persist, node).map_err(ChainError::Store)?;
+                    if let Some(running) = running {
+                        running.recorded = true;
+                    }
                     if sync {
                         self.context.metrics.log_write.observe(started.elapsed().as_secs_f64());
                     }
@@ -46,7 +51,10 @@ impl Actor {
                     // Whatever came before this term is written.
                     self.config_in_flight = false;
                 }
-                Action::Evicted => self.leave_cluster()?,
+                Action::Evicted => {
+                    info!(channel = %self.channel.id, "was removed from the consenters");
+                    self.leave_cluster()?;
+                }
                 Action::Sign { .. } => return Err(ChainError::Action { what: "sign" }),
                 Action::Verify { .. } => return Err(ChainError::Action { what: "verify" }),
             }
@@ -207,8 +215,47 @@ impl Actor {
         };
         let applied =
             membership::applied(bundle, &newest, store.height()).map_err(ChainError::Consenters)?;
-        let node = start::own_id(bundle, &applied, &self.context.tls_key());
+        let node = match start::own_id(bundle, &applied, &self.context.tls_key()) {
+            Some(node) => Some(node),
+            None => self.id_of_log(&applied)?,
+        };
         Ok(node.map(|node| (node, applied)))
+    }
+
+    /// The member whose log this is. Its certificate may have been renewed before the change of
+    /// the configuration arrived here, which the log is needed for: an id, once given, is what
+    /// tells a node, and the certificate only proves it to the others.
+    fn id_of_log(&self, applied: &Applied) -> Result<Option<NodeId>, ChainError> {
+        let store = &self.channel.store;
+        let node = store.node().map_err(ChainError::Store)?;
+        let Some(node) = node.filter(|node| applied.membership.contains(*node)) else {
+            return Ok(None);
+        };
+        if store.engine_records().map_err(ChainError::Store)?.is_empty() {
+            return Ok(None);
+        }
+        let channel = &self.channel.id;
+        warn!(%channel, node, "the TLS certificate is not the one that the configuration names");
+        Ok(Some(node))
+    }
+
+    /// The log that there is of this node; that of another id is of no use any more.
+    fn log_of(&self, node: NodeId) -> Result<(Vec<(Bytes, Bytes)>, bool), ChainError> {
+        let store = &self.channel.store;
+        let known = store.node().map_err(ChainError::Store)?;
+        let records = store.engine_records().map_err(ChainError::Store)?;
+        if known.is_some_and(|known| known != node) && !records.is_empty() {
+            store.forget_engine().map_err(ChainError::Store)?;
+            return Ok((Vec::new(), false));
+        }
+        Ok((records, known == Some(node)))
+    }
+
+    /// The others count on a part of this node's log that it does not have. What it promised with
+    /// it is lost; it has to prove itself again.
+    pub(super) fn lose_log(&mut self) -> Result<(), ChainError> {
+        warn!(channel = %self.channel.id, "the consensus log has lost its end: starts over");
+        self.leave_cluster()
     }
 
     pub(super) async fn become_consenter(
@@ -218,9 +265,9 @@ impl Actor {
     ) -> Result<(), ChainError> {
         let Some(bundle) = self.bundle.clone() else { return Ok(()) };
         self.puller = None;
-        let records = self.channel.store.engine_records().map_err(ChainError::Store)?;
+        let (records, acted) = self.log_of(node)?;
         let start = match records.is_empty() {
-            true => start::fresh_start(&self.context, &bundle, node, &applied).await,
+            true => start::fresh_start(&self.context, &bundle, node, &applied, acted).await,
             false => Start::Restart,
         };
         let (settings, now) = (&self.context.settings, self.now());
@@ -251,9 +298,8 @@ impl Actor {
         Ok(())
     }
 
-    /// This node was removed from the cluster.
+    /// This node is no member any more, or not in its present state.
     pub(super) fn leave_cluster(&mut self) -> Result<(), ChainError> {
-        info!(channel = %self.channel.id, "was removed from the channel's consenters");
         self.engine = None;
         self.lose_leadership();
         self.leader = None;

@@ -24,6 +24,8 @@ const PROBE: std::time::Duration = std::time::Duration::from_secs(1);
 pub(super) struct Running {
     pub engine: Box<dyn Engine>,
     pub node: NodeId,
+    /// Whether the store knows of the id.
+    pub recorded: bool,
     /// Whether the engine's log holds every entry durably before it is delivered.
     pub durable_log: bool,
     /// The election timeout, milliseconds; 0 without elections.
@@ -46,14 +48,18 @@ pub(super) fn own_id(bundle: &Bundle, applied: &Applied, tls_key: &[u8]) -> Opti
 ///
 /// A consenter of the genesis block on a chain that is just that block is new to it, unless
 /// another consenter has more blocks: then this node may have lost its disk. One that has the id
-/// assigned last was just added. Any other had acted before.
+/// assigned last was just added, unless it `acted` under it before. Any other did, too.
 pub(super) async fn fresh_start(
     context: &Arc<Context>,
     bundle: &Bundle,
     node: NodeId,
     applied: &Applied,
+    acted: bool,
 ) -> Start {
     let alone = applied.membership.len() == 1;
+    if acted && !alone {
+        return Start::Rejoin;
+    }
     if applied.height == 1 && applied.index == 0 {
         let ahead = !alone && others_are_ahead(context, bundle, node, applied).await;
         return if ahead { Start::Rejoin } else { Start::Bootstrap };
@@ -99,6 +105,7 @@ pub(super) fn engine(
             Ok(Running {
                 engine: Box::new(engine),
                 node,
+                recorded: true,
                 durable_log: false,
                 election_ms: 0,
                 stand_at_once: false,
@@ -116,6 +123,7 @@ pub(super) fn engine(
             Ok(Running {
                 engine: Box::new(engine),
                 node,
+                recorded: false,
                 durable_log: true,
                 election_ms,
                 stand_at_once: alone || (first && start != Start::Rejoin),

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel as Transport;
@@ -28,6 +27,8 @@ use crate::membership::{ClusterView, Node};
 const SUBMIT_QUEUE: usize = 1024;
 /// Messages handed to the transport ahead of it.
 const STREAM_BUFFER: usize = 16;
+/// Time for the last messages of a stream to get out.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// First and longest wait before a stream is opened again.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
 
@@ -51,15 +52,6 @@ struct Link {
     node: Node,
     messages: mpsc::Sender<Outgoing>,
     submits: mpsc::Sender<Outgoing>,
-    tasks: [AbortHandle; 2],
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
-        }
-    }
 }
 
 /// The answer that an envelope will get from the node it was forwarded to. An error means that
@@ -116,11 +108,11 @@ fn open(channel: &ChannelId, id: NodeId, node: &Node, options: &LinkOptions) -> 
             queue,
             options: options.clone(),
         };
-        (sender, options.runtime.spawn(task.run()).abort_handle())
+        options.runtime.spawn(task.run());
+        sender
     };
-    let (messages, first) = start(options.send_buffer);
-    let (submits, second) = start(SUBMIT_QUEUE);
-    Link { node: node.clone(), messages, submits, tasks: [first, second] }
+    let (messages, submits) = (start(options.send_buffer), start(SUBMIT_QUEUE));
+    Link { node: node.clone(), messages, submits }
 }
 
 /// The node as the configuration describes it: reached by its own address, recognised by its key.
@@ -154,17 +146,24 @@ enum Ended {
 /// How a stream was lost.
 struct Lost {
     error: String,
-    /// It hung, and did not fail.
-    stuck: bool,
+    /// The connection is not to be used again.
+    stale: bool,
 }
 
 impl Lost {
     fn broken(error: String) -> Self {
-        Self { error, stuck: false }
+        Self { error, stale: false }
+    }
+
+    /// An end that the other side gave a reason for. Who is not recognised may have another
+    /// certificate by now, which takes another connection.
+    fn ended(status: &tonic::Status) -> Self {
+        let stale = status.code() == tonic::Code::PermissionDenied;
+        Self { error: describe(status), stale }
     }
 
     fn stuck(error: &str) -> Self {
-        Self { error: error.to_owned(), stuck: true }
+        Self { error: error.to_owned(), stale: true }
     }
 }
 
@@ -178,6 +177,10 @@ impl Task {
                 Ended::Broken(_) => backoff = (backoff * 2).min(BACKOFF.1),
             }
             let _ = self.options.unreachable.try_send(self.id);
+            if self.queue.is_closed() {
+                // Last words are tried once.
+                return;
+            }
             sleep(backoff).await;
         }
     }
@@ -187,10 +190,9 @@ impl Task {
         let (node, channel) = (self.id, self.channel.clone());
         match self.exchange(first).await {
             Ok(()) => Ended::Closed,
-            Err(Lost { error, stuck }) => {
+            Err(Lost { error, stale }) => {
                 debug!(%channel, node, address = self.endpoint.address, error, "lost a stream");
-                if stuck {
-                    // The connection may be to a machine that is gone; the next one is new.
+                if stale {
                     self.options.pool.forget(&self.endpoint);
                 }
                 Ended::Broken(opened.elapsed())
@@ -213,18 +215,20 @@ impl Task {
         let mut responses = timeout(limit, opening)
             .await
             .map_err(|_| Lost::stuck("no answer in time"))?
-            .map_err(|status| Lost::broken(describe(&status)))?
+            .map_err(|status| Lost::ended(&status))?
             .into_inner();
         debug!(channel = %self.channel, node = self.id, address = self.endpoint.address, "opened a stream");
-        loop {
+        let mut open = true;
+        // Answers still come when there is nothing more to send.
+        while open || !waiting.is_empty() {
             let overdue = waiting.front().map(|(since, _)| *since + limit);
             tokio::select! {
-                next = self.queue.recv() => match next {
+                next = self.queue.recv(), if open => match next {
                     Some(next) => self.forward(next, &sender, &mut waiting).await?,
-                    None => return Ok(()),
+                    None => open = false,
                 },
                 response = responses.message() => {
-                    let response = response.map_err(|status| Lost::broken(describe(&status)))?;
+                    let response = response.map_err(|status| Lost::ended(&status))?;
                     let ended = || Lost::broken("ended by the other side".to_owned());
                     answer(response.ok_or_else(ended)?, &mut waiting);
                 }
@@ -233,6 +237,10 @@ impl Task {
                 }
             }
         }
+        // The stream's end is awaited, as dropping it would drop what is still to be sent.
+        drop(sender);
+        let _ = timeout(LAST_WORDS, responses.message()).await;
+        Ok(())
     }
 
     async fn forward(
