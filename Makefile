@@ -45,7 +45,9 @@ clean-run: ## stop that network and delete its ledgers, keys and logs
 test: deps ## everything that can be tested without a cluster
 	@.ci/deps clients
 	cargo build --locked -p weft-node -p weft-operator -p asset-contract
-	cargo test --locked --workspace
+	cargo test --locked --workspace --exclude weft-e2e
+	@# One network of processes at a time: what is tested is faults, not an overloaded machine.
+	cargo test --locked -p weft-e2e -- --test-threads 1
 	$(MAKE) --no-print-directory -C e2e/clients test
 
 verify: deps ## formatting, lints, docs, licences and generated files; writes nothing
