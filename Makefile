@@ -57,10 +57,12 @@ verify: deps ## formatting, lints, docs, licences and generated files; writes no
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 	.ci/deny
 	cargo run --locked -q -p weft-operator --bin weft-operator -- crd --check crds
+	cargo run --locked -q -p weft-operator --bin weft-operator -- docs --check docs
 
 fix: ## format and regenerate
 	cargo fmt --all
 	cargo run -q -p weft-operator --bin weft-operator -- crd --write crds
+	cargo run -q -p weft-operator --bin weft-operator -- docs --write docs
 
 bench: deps ## criterion benches and `weft bench` on a release build
 	cargo build --locked --release -p weft-node -p weft-operator -p asset-contract

@@ -7,6 +7,7 @@
 //!   pure, for a local run and a cluster alike.
 //! - [`local`]: the plan carried out as processes on this machine.
 //! - [`cli`]: the `weft` command.
+//! - [`reference`]: the pages of `docs/` that are written from the types.
 
 pub mod api;
 pub mod channel_config;
@@ -15,3 +16,4 @@ pub mod local;
 pub mod manifest;
 pub mod model;
 pub mod pki;
+pub mod reference;

@@ -154,7 +154,7 @@ pub struct NodeSpec {
     /// The node's volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<StorageSpec>,
-    /// Log filter, such as `info` or `info:gateway=debug`.
+    /// Log filter, such as `info` or `info:weft_peer.gateway=debug`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_level: Option<String>,
     /// Settings of the node that differ from the defaults, by dotted path, such as

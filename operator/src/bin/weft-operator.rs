@@ -1,5 +1,6 @@
-//! `weft-operator`: the cluster side of the kinds. Today it prints, writes and checks the
-//! CustomResourceDefinitions, which `crds/` holds.
+//! `weft-operator`: the cluster side of the kinds. Today it prints, writes and checks what is
+//! generated from their types: the CustomResourceDefinitions in `crds/` and the reference pages
+//! in `docs/`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -7,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use kube::ResourceExt;
-use weft_operator::api;
+use weft_operator::{api, reference};
 
 #[derive(Parser)]
 #[command(name = "weft-operator", version, about = "The operator of weft.dev networks")]
@@ -19,13 +20,16 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Print the CustomResourceDefinitions, or keep a folder of them.
-    Crd(CrdArgs),
+    Crd(FolderArgs),
+    /// Print the reference pages on the manifest and the node's settings, or keep them in a
+    /// folder.
+    Docs(FolderArgs),
 }
 
 #[derive(Args)]
 #[group(multiple = false)]
-struct CrdArgs {
-    /// Write one file a kind into this folder.
+struct FolderArgs {
+    /// Write the files into this folder.
     #[arg(long, value_name = "DIR")]
     write: Option<PathBuf>,
     /// Fail when this folder differs from what would be written.
@@ -44,8 +48,10 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {
-    let Command::Crd(args) = cli.command;
-    let files = files()?;
+    let (args, files) = match cli.command {
+        Command::Crd(args) => (args, crds()?),
+        Command::Docs(args) => (args, reference::pages()?),
+    };
     if let Some(folder) = args.write {
         return write(&folder, &files);
     }
@@ -53,13 +59,13 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         return check(&folder, &files);
     }
     for (_, text) in files {
-        println!("---\n{text}");
+        print!("{text}");
     }
     Ok(())
 }
 
 /// File name and text of each definition.
-fn files() -> anyhow::Result<Vec<(String, String)>> {
+fn crds() -> anyhow::Result<Vec<(String, String)>> {
     api::crds()
         .into_iter()
         .map(|crd| {

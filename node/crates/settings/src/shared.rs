@@ -78,7 +78,8 @@ impl Tls {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Operations {
-    /// `host:port` to listen at; empty turns the port off. Default `127.0.0.1:9443`.
+    /// `host:port` to listen at; empty turns the port off. Default `127.0.0.1:9443`, for an
+    /// orderer `127.0.0.1:8443`.
     pub listen: String,
     /// TLS of the port.
     pub tls: OperationsTls,
