@@ -3,8 +3,9 @@
 //! Each orderer has a few lanes; a lane is one `Broadcast` stream on which transactions follow each
 //! other without waiting for the answers, which come in the same order. An orderer ends the stream
 //! after a transaction that it refuses; those behind it were not looked at, and go on a new stream.
-//! When a stream breaks, nobody knows what became of the transactions on it: the callers are told,
-//! and send them elsewhere. A transaction that is ordered twice takes effect once.
+//! When a stream breaks, nobody knows what became of the transactions on it. If it had worked before
+//! (the orderer may have been started anew), they are sent on a new one, once; else the callers are
+//! told, and send them elsewhere. A transaction that is ordered twice takes effect once.
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::pin;
@@ -65,6 +66,8 @@ struct Job {
     envelope: Envelope,
     answer: oneshot::Sender<Result<BroadcastResponse, BroadcastError>>,
     deadline: Instant,
+    /// Whether it was on a stream that broke.
+    sent_again: bool,
 }
 
 impl Broadcasters {
@@ -86,7 +89,7 @@ impl Broadcasters {
     ) -> Result<BroadcastResponse, BroadcastError> {
         let (answer, answered) = oneshot::channel();
         let deadline = Instant::now() + self.settings.timeout;
-        let job = Job { envelope, answer, deadline };
+        let job = Job { envelope, answer, deadline, sent_again: false };
         let late =
             |_| BroadcastError(format!("no answer in {} s", self.settings.timeout.as_secs()));
         let gone = || BroadcastError("the stream was closed".to_owned());
@@ -131,6 +134,7 @@ impl Orderer {
                 settings: settings.clone(),
                 queue,
                 pending: VecDeque::new(),
+                worked: false,
             };
             tokio::spawn(lane.run());
             jobs
@@ -145,6 +149,8 @@ struct Lane {
     settings: LaneSettings,
     queue: mpsc::Receiver<Job>,
     pending: VecDeque<Job>,
+    /// Whether the stream at hand has brought an answer.
+    worked: bool,
 }
 
 /// How a stream ended.
@@ -169,16 +175,27 @@ impl Lane {
                 End::Closed => return,
                 End::Broken(error) => {
                     tracing::debug!(orderer = %self.endpoint.address, %error, "a stream broke");
-                    for job in self.pending.drain(..) {
-                        let _ = job.answer.send(Err(error.clone()));
-                    }
+                    self.give_up(&error);
                 }
+            }
+        }
+    }
+
+    /// Tells the callers of what was on a broken stream, but for what is worth another one.
+    fn give_up(&mut self, error: &BroadcastError) {
+        for mut job in std::mem::take(&mut self.pending) {
+            if self.worked && !job.sent_again && job.deadline > Instant::now() {
+                job.sent_again = true;
+                self.pending.push_back(job);
+            } else {
+                let _ = job.answer.send(Err(error.clone()));
             }
         }
     }
 
     /// Sends what is pending and what comes, and hands out the answers, until the stream ends.
     async fn stream(&mut self) -> End {
+        self.worked = false;
         let endpoint = match self.settings.tls {
             true => Endpoint::with_roots(&self.endpoint.address, self.endpoint.roots.clone()),
             false => Endpoint::plain(&self.endpoint.address),
@@ -218,6 +235,7 @@ impl Lane {
                             let text = "the orderer sent an answer to nothing";
                             return End::Broken(BroadcastError(text.to_owned()));
                         };
+                        self.worked = true;
                         let _ = job.answer.send(Ok(answer));
                         if refused {
                             return End::Refused;

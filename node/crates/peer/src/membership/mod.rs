@@ -396,20 +396,3 @@ fn live(state: &Arc<ChannelState>, channel: &Channel) -> Arc<ChannelState> {
 fn now() -> Timestamp {
     Timestamp::from_system_time(SystemTime::now())
 }
-
-/// A chaincode runs here when its definition is approved by the peer's organization and the package
-/// approved is installed.
-impl LocalChaincodes for crate::lifecycle::Sources {
-    fn chaincodes(&self, channel: &Channel) -> Vec<(String, i64)> {
-        let state = channel.ledger().state();
-        let defined = crate::lifecycle::definitions(&state).unwrap_or_else(|error| {
-            tracing::warn!(channel = %channel.id(), %error, "failed to list chaincodes");
-            Vec::new()
-        });
-        let runs = |definition: &crate::lifecycle::Definition| {
-            self.endorsable(channel.id(), &state, &definition.name, definition.sequence).is_ok()
-        };
-        let here = defined.iter().filter(|definition| runs(definition));
-        here.map(|definition| (definition.name.clone(), definition.sequence)).collect()
-    }
-}

@@ -164,6 +164,23 @@ async fn a_broken_stream_is_told_and_opened_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_worked_is_opened_anew_for_what_was_on_it() {
+    let (orderer, endpoint) = Orderer::start().await;
+    let lanes = broadcasters();
+    // Every lane has a stream that works.
+    for answer in join_all((0..40).map(|number| lanes.send(&endpoint, envelope(number)))).await {
+        answer.unwrap();
+    }
+    orderer.script([Answer::Break]);
+    lanes.send(&endpoint, envelope(40)).await.unwrap();
+    assert!(orderer.script.lock().is_empty());
+    assert_eq!(orderer.taken.lock().len(), 41);
+    // One attempt more, not many.
+    orderer.script([Answer::Break, Answer::Break]);
+    assert!(lanes.send(&endpoint, envelope(41)).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_silent_orderer_is_told_in_time() {
     let (orderer, endpoint) = Orderer::start().await;
     let lanes = Broadcasters::new(pool(), false, Duration::from_millis(200), 1 << 20);

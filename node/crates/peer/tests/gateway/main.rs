@@ -6,6 +6,7 @@ mod support;
 #[path = "../endorsing/world.rs"]
 mod world;
 
+mod analysis;
 mod broadcast;
 mod calls;
 mod discovery;

@@ -4,7 +4,7 @@ use weft_msp::policy::dsl;
 use weft_msp::{Principal, PrincipalRole};
 use weft_peer::discovery::principals::{PrincipalSet, merge, principal, sets};
 
-fn text(sets: &[PrincipalSet]) -> String {
+pub fn text(sets: &[PrincipalSet]) -> String {
     let one = |set: &PrincipalSet| {
         let parts = set.iter().map(|(key, count)| {
             let Ok(Principal::Role { msp_id, role }) = Principal::decode(&principal(key)) else {
