@@ -111,7 +111,7 @@ mod tests {
         assert_eq!(stores.list().unwrap(), []);
         let channel = ChannelId::new("supply").unwrap();
         drop(stores.open(&channel).unwrap());
-        assert_eq!(stores.list().unwrap(), [channel.clone()]);
+        assert_eq!(stores.list().unwrap(), std::slice::from_ref(&channel));
         Stores::remove(&stores, &channel).unwrap();
         assert_eq!(stores.list().unwrap(), []);
         Stores::remove(&stores, &channel).unwrap();
