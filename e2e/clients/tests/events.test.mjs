@@ -2,10 +2,12 @@
 // Chaincode, block and filtered block events by the unmodified @hyperledger/fabric-gateway.
 
 import assert from 'node:assert/strict';
+import crypto from 'node:crypto';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { describe, test } from 'node:test';
+import * as grpc from '@grpc/grpc-js';
 import { checkpointers } from '@hyperledger/fabric-gateway';
 import { Network, commit, submit, take, text, unique } from '../lib/network.mjs';
 
@@ -225,6 +227,31 @@ for (const { name, open, number } of kinds) {
         });
     });
 }
+
+test('events can be tied to the certificate of the TLS connection', async () => {
+    const tls = path.join(network.dir, 'org1/users/user1/tls');
+    const read = (name) => fs.readFileSync(path.join(tls, name));
+    const org = network.org('Org1MSP');
+    const credentials = grpc.credentials.createSsl(
+        fs.readFileSync(org.tlsCaCert),
+        read('client.key'),
+        read('client.crt'),
+    );
+    const { raw } = new crypto.X509Certificate(read('client.crt'));
+    const first = async (tlsClientCertificateHash) => {
+        const client = new grpc.Client(org.peers[0], credentials);
+        try {
+            const mutual = network.channel({ client, tlsClientCertificateHash });
+            const [block] = await take(await mutual.getBlockEvents({ startBlock: 0n }), () => true);
+            return block.getHeader().getNumber();
+        } finally {
+            client.close();
+        }
+    };
+    assert.equal(await first(crypto.createHash('sha256').update(raw).digest()), 0);
+    // BAD_REQUEST of the Deliver service.
+    await assert.rejects(first(crypto.randomBytes(32)), /status response: 400/);
+});
 
 test('a filtered block tells each transaction, its code and its event without the payload', async () => {
     const name = unique('filtered');
