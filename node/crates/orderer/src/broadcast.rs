@@ -143,6 +143,8 @@ impl BroadcastService {
                 Ok(None) => return,
                 Err(error) => {
                     debug!(%error, "a Broadcast stream broke");
+                    // Heard where the stream was readable and the envelope was not.
+                    let _ = answers.send(Err(error)).await;
                     return;
                 }
             };

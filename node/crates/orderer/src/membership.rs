@@ -134,6 +134,13 @@ impl ClusterView {
         view
     }
 
+    /// Adds what a later configuration says: members where they are then, and their keys beside
+    /// those that they have now.
+    pub fn look_ahead(&mut self, later: ClusterView) {
+        self.nodes.extend(later.nodes);
+        self.ids.extend(later.ids);
+    }
+
     /// The member with this TLS key.
     #[must_use]
     pub fn id_of(&self, key: &[u8]) -> Option<NodeId> {

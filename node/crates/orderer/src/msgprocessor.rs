@@ -132,13 +132,6 @@ pub fn classify(envelope: &ParsedEnvelope) -> Result<Class, Rejection> {
     }
 }
 
-/// Whether an envelope, decoded or not, carries a configuration.
-#[must_use]
-pub fn is_config(envelope: &Envelope) -> bool {
-    ParsedEnvelope::from_envelope(envelope.clone())
-        .is_ok_and(|parsed| parsed.header().header_type() == Some(HeaderType::Config))
-}
-
 /// A config message that passed: the envelope to be ordered, and the configuration after it.
 #[derive(Debug, Clone)]
 pub struct Configured {

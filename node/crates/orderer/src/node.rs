@@ -19,7 +19,7 @@ use weft_rpc::https::{HttpsOptions, HttpsServer};
 use weft_rpc::listen::{ListenError, Security};
 use weft_rpc::metrics::GrpcMetrics;
 use weft_rpc::server::{GrpcOptions, GrpcServer};
-use weft_rpc::tls::{ClientAuth, ReloadingTls, RootSet, TlsError, certificates_from_pem};
+use weft_rpc::tls::{ClientAuth, ReloadingTls, RootSet, TlsError, TlsFiles};
 use weft_settings::OrdererSettings;
 
 use crate::broadcast::BroadcastService;
@@ -64,8 +64,8 @@ pub struct OrdererParts {
     pub identity: SigningIdentity,
     /// Its TLS certificate, and the roots that channels add theirs to.
     pub tls: ReloadingTls,
-    /// The authorities of the certificates that the participation API accepts; see
-    /// [`admin_roots`]. Not those of `tls`, which channels add to.
+    /// The authorities of the certificates that the participation API accepts: the client roots
+    /// of [`admin_tls`], not those of `tls`, which channels add to.
     pub admin_roots: RootSet,
     /// Where channels are stored.
     pub stores: Arc<dyn Stores>,
@@ -75,27 +75,19 @@ pub struct OrdererParts {
     pub health: Health,
 }
 
-/// The authorities of administrators' TLS certificates: `participation.rootCas`, or else those of
-/// clients.
+/// What administrators' TLS certificates are checked against: the authorities of
+/// `participation.rootCas`, or else those of clients, and the revocation lists of `tls.crls`. It
+/// follows the files when it is watched.
 ///
 /// # Errors
 /// [`StartError::Roots`].
-pub fn admin_roots(settings: &OrdererSettings) -> Result<RootSet, StartError> {
+pub fn admin_tls(settings: &OrdererSettings) -> Result<ReloadingTls, StartError> {
     let own = &settings.participation.root_cas;
-    let files = if own.is_empty() { settings.tls.effective_client_root_cas() } else { own };
-    let mut roots = Vec::new();
-    for path in files {
-        let read = std::fs::read(path)
-            .map_err(|source| TlsError::Read { path: path.clone(), source })
-            .map_err(roots_error)?;
-        let origin = path.display().to_string();
-        roots.extend(certificates_from_pem(&read, &origin).map_err(roots_error)?);
+    let mut files = TlsFiles::from(&settings.tls);
+    if !own.is_empty() {
+        files.client_root_cas.clone_from(own);
     }
-    RootSet::fixed(roots).map_err(roots_error)
-}
-
-fn roots_error(error: TlsError) -> StartError {
-    StartError::Roots(Box::new(error))
+    ReloadingTls::load(files).map_err(|error| StartError::Roots(Box::new(error)))
 }
 
 /// Starts orderers.

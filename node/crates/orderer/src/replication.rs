@@ -329,14 +329,22 @@ pub async fn newest(
     block::header(&block).map(|header| header.number).map_err(PullError::Link)
 }
 
+/// What the chain of others holds that this node's does not.
+pub struct Ahead {
+    /// Their newest block.
+    pub newest: Block,
+    /// The configuration after it.
+    pub bundle: Bundle,
+}
+
 /// The newest block that any orderer has behind `from`, verified all the way; `None` when there
-/// is none. For a node that hears of no leader and wonders whether it was removed.
+/// is none. For a node that hears of no leader and wonders why.
 pub async fn look_ahead(
     context: Arc<Context>,
     channel: ChannelId,
     from: ChainEnd,
     trusted: Bundle,
-) -> Option<Block> {
+) -> Option<Ahead> {
     let limit = context.settings.cluster.replication.pull_timeout;
     let mut height = 0;
     for source in sources(&context, &trusted) {
@@ -346,10 +354,14 @@ pub async fn look_ahead(
     if height <= from.height {
         return None;
     }
+    let mut bundle = from.bundle.clone().unwrap_or_else(|| trusted.clone());
     let mut puller = Puller::start(context, channel, from, Some(height), trusted);
     let mut last = None;
     while let Ok(Some(pulled)) = timeout(limit * 2, puller.next()).await {
         last = Some(pulled.block);
+        if let Some(next) = pulled.next {
+            bundle = next;
+        }
     }
-    last
+    last.map(|newest| Ahead { newest, bundle })
 }

@@ -110,6 +110,8 @@ async fn a_new_orderer_follows_then_becomes_a_consenter_and_is_evicted() {
     let client = network.org(1).client.clone();
     broadcast(&nodes[0].client(&client), &transaction(&client, "one")).await;
 
+    eventually("all have it", || nodes.iter().all(|n| n.height() == 2)).await;
+
     // Joins with the genesis block, in which it is no consenter.
     let added = one_more(&mut network);
     let mut newcomer = Node::new(&network, &added);
@@ -380,4 +382,45 @@ async fn only_consenters_are_heard_by_the_cluster() {
     assert!(answer.unwrap().is_some());
     eventually("what it forwarded is ordered", || node.height() == 2).await;
     node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consenter_may_join_late_while_certificates_are_rotated() {
+    let mut network = network(3);
+    let genesis = network.genesis("supply");
+    let mut nodes = Vec::new();
+    for orderer in &network.orderers[..2] {
+        let mut node = Node::new(&network, orderer);
+        node.start(&network).await;
+        node.admin(&network).join(&genesis).await.unwrap();
+        nodes.push(node);
+    }
+    let client = network.org(1).client.clone();
+    leader(&nodes).await;
+    broadcast(&nodes[0].client(&client), &transaction(&client, "one")).await;
+    eventually("both have it", || nodes.iter().all(|n| n.height() == 2)).await;
+    let mut late = Node::new(&network, &network.orderers[2]);
+    late.start(&network).await;
+    late.admin(&network).join(&genesis).await.unwrap();
+    nodes.push(late);
+    let old = network.orderers[0].endpoint.clone();
+    network.orderers[0].tls = network.orderer_org.tls("renewed", &[]);
+    let renewed = network.orderers[0].consenter();
+    let update = support::update(&nodes[1].channel().bundle(), &network, |config| {
+        edit::replace_consenter(config, &old, &renewed).unwrap();
+    });
+    let admin = nodes[1].client(&network.org(1).admin);
+    while nodes[1].height() == 2 {
+        let _ = admin.broadcast(update.clone()).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    nodes[0].stop().await;
+    nodes[0].node.tls = network.orderers[0].tls.clone();
+    nodes[0].start(&network).await;
+    broadcast(&nodes[0].client(&client), &transaction(&client, "two")).await;
+    let all: Vec<&Node> = nodes.iter().collect();
+    agreed(&all, 4).await;
+    for node in &mut nodes {
+        node.stop().await;
+    }
 }

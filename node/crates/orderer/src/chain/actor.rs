@@ -21,7 +21,7 @@ use super::{ChainError, Channel, ChannelStatus, Context, Relation, Submit, parse
 use crate::broadcast::Outcome;
 use crate::membership::{self, ClusterView};
 use crate::msgprocessor::{Processor, Rejection};
-use crate::replication::{self, ChainEnd, Pulled, Puller};
+use crate::replication::{self, Ahead, ChainEnd, Pulled, Puller};
 
 /// Messages and envelopes taken in before the engine is asked what follows.
 const MESSAGE_BURST: usize = 512;
@@ -80,8 +80,11 @@ pub(super) struct Actor {
     pub(super) reconsider: bool,
     next_look: Instant,
     /// Looks whether this node was removed without having heard of it.
-    scout: Option<JoinHandle<Option<Block>>>,
+    scout: Option<JoinHandle<Option<Ahead>>>,
     next_scout: Instant,
+    /// The configuration of others' newest block, with its sequence, while this node is behind
+    /// and the consenters it knows may have other certificates by now.
+    ahead: Option<(u64, ClusterView)>,
     stand: Option<Stand>,
     stopping: Option<(Instant, oneshot::Sender<()>)>,
     again: bool,
@@ -97,7 +100,7 @@ enum Woken {
     Unreachable(Option<NodeId>),
     Pulled(Option<Pulled>),
     Submit(Option<Submit>),
-    Scouted(Option<Block>),
+    Scouted(Option<Ahead>),
     Time,
 }
 
@@ -137,6 +140,7 @@ impl Actor {
             next_look: now,
             scout: None,
             next_scout: now,
+            ahead: None,
             stand: None,
             stopping: None,
             again: false,
@@ -469,7 +473,8 @@ impl Actor {
     }
 
     /// A node that was removed while it was out of touch is not told: the others do not talk to
-    /// it any more. The blocks tell (Fabric: `orderer/consensus/etcdraft/eviction.go`).
+    /// it any more. Nor can it hear those whose certificates were exchanged meanwhile. The blocks
+    /// tell (Fabric: `orderer/consensus/etcdraft/eviction.go`).
     fn scout_if_due(&mut self) {
         let now = self.now();
         let (Some(running), Some(bundle)) = (&self.engine, &self.bundle) else { return };
@@ -488,12 +493,20 @@ impl Actor {
         self.scout = Some(self.context.runtime.spawn(look));
     }
 
-    fn weigh_evidence(&mut self, newest: Option<Block>) -> Result<(), ChainError> {
+    fn weigh_evidence(&mut self, ahead: Option<Ahead>) -> Result<(), ChainError> {
         self.scout = None;
-        let (Some(running), Some(newest)) = (&self.engine, newest) else { return Ok(()) };
-        let said = crate::blockwriter::read_engine_metadata(&newest).ok().flatten();
-        let removed = said.is_some_and(|said| !said.consenter_ids.contains(&running.node));
-        if !removed || self.leader.is_some() {
+        let (Some(running), Some(Ahead { newest, bundle })) = (&self.engine, ahead) else {
+            return Ok(());
+        };
+        let Ok(applied) = membership::applied(&bundle, &newest, 0) else { return Ok(()) };
+        if self.leader.is_some() {
+            return Ok(());
+        }
+        if applied.membership.contains(running.node) {
+            // Not removed; but those who lead by now may not be known by their certificates.
+            let view = ClusterView::new(&bundle, &applied.membership);
+            self.ahead = Some((bundle.sequence(), view));
+            self.link_up();
             return Ok(());
         }
         info!(channel = %self.channel.id, "was removed from the consenters while out of touch");
@@ -625,7 +638,11 @@ impl Actor {
             self.channel.links.store(Arc::default());
             return;
         };
-        let view = ClusterView::new(bundle, &running.engine.status().membership);
+        let mut view = ClusterView::new(bundle, &running.engine.status().membership);
+        self.ahead.take_if(|(sequence, _)| *sequence <= bundle.sequence());
+        if let Some((_, later)) = &self.ahead {
+            view.look_ahead(later.clone());
+        }
         let settings = &self.context.settings;
         let options = crate::cluster::LinkOptions {
             pool: self.context.pool.clone(),
@@ -650,7 +667,7 @@ async fn next(puller: &mut Option<Puller>) -> Option<Pulled> {
     }
 }
 
-async fn scouted(scout: &mut Option<JoinHandle<Option<Block>>>) -> Option<Block> {
+async fn scouted(scout: &mut Option<JoinHandle<Option<Ahead>>>) -> Option<Ahead> {
     match scout {
         Some(scout) => scout.await.ok().flatten(),
         None => std::future::pending().await,

@@ -13,8 +13,14 @@ use crate::blockcutter::BlockCutter;
 /// Batches that wait for the engine. More are left in the queue, where they count.
 const READY: usize = 2;
 /// Shortest time between two blocks that are cut because nothing is in flight. Alone, an envelope
-/// is cut at once; under load this lets blocks grow, since every block costs every peer a sync.
+/// is cut at once; under load this lets blocks grow, since every block costs every node signatures,
+/// syncs and wake-ups.
 const PACE: Duration = Duration::from_millis(5);
+/// The pace grows by this with every further envelope of the block before, so that it follows the
+/// load: few clients hardly wait, and many get large blocks.
+const PACE_PER_ENVELOPE: Duration = Duration::from_millis(1);
+/// Where that ends.
+const MAX_PACE: Duration = Duration::from_millis(25);
 
 /// What is to be proposed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +39,8 @@ pub(crate) struct Batcher {
     /// When the pending envelopes are cut at the latest.
     deadline: Option<Instant>,
     last_cut: Option<Instant>,
+    /// Time from the last cut to the next.
+    pace: Duration,
     /// When the pace allows the next cut, while nothing is in flight.
     paced: Option<Instant>,
     ready: VecDeque<Proposal>,
@@ -47,6 +55,7 @@ impl Batcher {
             cut_when_idle,
             deadline: None,
             last_cut: None,
+            pace: PACE,
             paced: None,
             ready: VecDeque::new(),
             config_waits: false,
@@ -87,6 +96,8 @@ impl Batcher {
     }
 
     fn cut(&mut self) {
+        let further = u32::try_from(self.cutter.len().saturating_sub(1)).unwrap_or(u32::MAX);
+        self.pace = PACE.saturating_add(PACE_PER_ENVELOPE.saturating_mul(further)).min(MAX_PACE);
         self.deadline = None;
         self.ready.extend(self.cutter.cut().map(Proposal::Normal));
     }
@@ -98,7 +109,8 @@ impl Batcher {
             return;
         }
         let idle = self.cut_when_idle && in_flight == 0 && self.ready.is_empty();
-        let earliest = self.last_cut.map(|last| last + PACE).filter(|earliest| *earliest > now);
+        let earliest =
+            self.last_cut.map(|last| last + self.pace).filter(|earliest| *earliest > now);
         let due = self.deadline.is_some_and(|deadline| deadline <= now);
         if due || (idle && earliest.is_none()) {
             self.last_cut = Some(now);
@@ -178,6 +190,29 @@ mod tests {
         assert_eq!(batcher.deadline(), Some(now + PACE));
         batcher.cut_if_due(now + PACE, 0);
         assert_eq!(normal(&mut batcher), Some(1));
+    }
+
+    #[test]
+    fn the_pace_follows_the_size_of_blocks() {
+        let (mut batcher, now) = (batcher(true), Instant::now());
+        batcher.cutter.set_limits(BatchSize::default());
+        for _ in 0..3 {
+            batcher.add("a".into(), now);
+        }
+        batcher.cut_if_due(now, 0);
+        assert_eq!(normal(&mut batcher), Some(3));
+        batcher.add("b".into(), now);
+        batcher.cut_if_due(now, 0);
+        assert_eq!(batcher.deadline(), Some(now + PACE + 2 * PACE_PER_ENVELOPE));
+        for _ in 0..99 {
+            batcher.add("b".into(), now);
+        }
+        let later = now + MAX_PACE;
+        batcher.cut_if_due(later, 0);
+        assert_eq!(normal(&mut batcher), Some(100));
+        batcher.add("c".into(), later);
+        batcher.cut_if_due(later, 0);
+        assert_eq!(batcher.deadline(), Some(later + MAX_PACE));
     }
 
     #[test]

@@ -31,7 +31,7 @@ use tracing::{debug, warn};
 use weft_config::Bundle;
 use weft_consensus::NodeId;
 use weft_msp::SigningIdentity;
-use weft_protos::common::{Block, Envelope, Status};
+use weft_protos::common::{Block, Envelope, HeaderType, Status};
 use weft_protos::ext::decode;
 use weft_protos::orderer::SubmitRequest;
 use weft_rpc::connect::ChannelPool;
@@ -455,13 +455,23 @@ impl Channel {
         }
     }
 
-    /// Takes an envelope that another consenter forwarded. It is not forwarded again.
+    /// Takes an envelope that another consenter forwarded. It is not forwarded again. The other's
+    /// word that it passed the filters is taken, but not that it is whole: peers never take a
+    /// block with an envelope that has no payload or signature, and the channel would stand still.
     pub(crate) fn accept(&self, envelope: Envelope, sequence: u64) -> Pending<Outcome> {
         if !self.status.borrow().leading {
             return unavailable("this orderer does not lead the channel");
         }
-        let config = crate::msgprocessor::is_config(&envelope);
-        self.enqueue(&envelope, config, sequence)
+        let refused = |reason: String| Pending::Ready((Status::BadRequest, reason));
+        let parsed = match ParsedEnvelope::from_envelope(envelope) {
+            Ok(parsed) => parsed,
+            Err(error) => return refused(Rejection::Malformed(error).to_string()),
+        };
+        if parsed.signature.is_empty() {
+            return refused("the forwarded envelope has no signature".to_owned());
+        }
+        let config = parsed.header().header_type() == Some(HeaderType::Config);
+        self.enqueue(&parsed.to_envelope(), config, sequence)
     }
 
     fn enqueue(&self, envelope: &Envelope, config: bool, sequence: u64) -> Pending<Outcome> {

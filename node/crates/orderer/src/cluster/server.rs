@@ -94,7 +94,9 @@ impl Session {
             };
             let taken = match request {
                 Ok(Some(request)) => self.take(request).await,
-                Ok(None) | Err(_) => return,
+                Ok(None) => return,
+                // Heard where the stream was readable and the message was not.
+                Err(status) => Err(status),
             };
             if let Err(status) = taken {
                 break status;
