@@ -7,7 +7,7 @@
 //!   pure, for a local run and a cluster alike.
 //! - [`local`]: the plan carried out as processes on this machine.
 //! - [`cli`]: the `weft` command.
-//! - [`reference`]: the pages of `docs/` that are written from the types.
+//! - [`mod@reference`]: the pages of `docs/` that are written from the types.
 
 pub mod api;
 pub mod channel_config;

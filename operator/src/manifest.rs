@@ -97,6 +97,9 @@ struct Name {
 
 impl Manifest {
     /// Reads every document of `text`; empty documents are skipped.
+    ///
+    /// # Errors
+    /// [`ManifestError`] names the document and the field.
     pub fn parse(text: &str) -> Result<Manifest, ManifestError> {
         let mut manifest = Manifest::default();
         let mut found = false;

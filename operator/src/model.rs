@@ -209,6 +209,9 @@ impl Network {
 }
 
 /// Checks every rule and returns the networks, each with the objects that name it.
+///
+/// # Errors
+/// [`Problems`]: all of them, each with its object and field.
 pub fn validate(manifest: &Manifest) -> Result<Vec<Network>, Problems> {
     let mut checker = Checker { problems: Vec::new() };
     let networks =

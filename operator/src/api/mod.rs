@@ -3,7 +3,7 @@
 //! One set of Rust types serves both ways to run a network: the Kubernetes controllers read
 //! them from the API server, and `weft up` reads them from a YAML file. This module owns the
 //! schema (fields, defaults, CEL rules, printer columns); [`crate::manifest`] owns reading a
-//! file of several documents, and [`crate::plan`] owns the rules that need more than one
+//! file of several documents, and [`crate::model`] owns the rules that need more than one
 //! object (references, quorums), which CEL cannot see.
 //!
 //! Field descriptions are written for `kubectl explain`.

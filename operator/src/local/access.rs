@@ -35,6 +35,9 @@ pub struct Access {
 
 impl Access {
     /// Reads the administrators' keys.
+    ///
+    /// # Errors
+    /// [`MaterialError`] names the file or key that cannot be read.
     pub fn new(
         layout: &Layout,
         organizations: &BTreeMap<String, OrgMaterial>,
@@ -49,6 +52,9 @@ impl Access {
     }
 
     /// Reads the keys of a network that is there already.
+    ///
+    /// # Errors
+    /// [`MaterialError`] names the file or key that cannot be read.
     pub fn open(layout: &Layout, network: &Network) -> Result<Access, MaterialError> {
         let mut access = Access { roots: BTreeMap::new(), admins: BTreeMap::new() };
         let own = network.organizations.iter().map(|org| (org.name.as_str(), &org.msp_id));
@@ -65,29 +71,44 @@ impl Access {
     }
 
     /// A connection to a node's gRPC port as someone.
+    ///
+    /// # Errors
+    /// [`ClientError`] when the certificates cannot be used. Nothing is dialled yet.
     pub fn connection(&self, node: &Node, actor: &Actor) -> Result<Connection, ClientError> {
         Connection::new(&self.spec(node, node.address(), actor))
     }
 
     /// A peer, asked by its own organization's administrator.
+    ///
+    /// # Errors
+    /// As [`Access::connection`].
     pub fn peer(&self, node: &Node) -> Result<Peer, ClientError> {
         let actor = self.administrator(node)?;
         Ok(Peer::new(self.connection(node, actor)?, actor.signer.clone()))
     }
 
     /// An orderer, asked by the administrator of `organization`.
+    ///
+    /// # Errors
+    /// As [`Access::connection`].
     pub fn orderer(&self, node: &Node, organization: &str) -> Result<Orderer, ClientError> {
         let actor = self.admin(organization).ok_or_else(|| no_admin(organization))?;
         Ok(Orderer::new(self.connection(node, actor)?, actor.signer.clone()))
     }
 
     /// An orderer's participation API, asked by the ordering organization's administrator.
+    ///
+    /// # Errors
+    /// As [`Access::connection`].
     pub fn participation(&self, node: &Node) -> Result<Participation, ClientError> {
         let actor = self.administrator(node)?;
         Participation::new(&self.spec(node, node.participation(), actor))
     }
 
     /// A peer's Gateway, asked by its own organization's administrator.
+    ///
+    /// # Errors
+    /// As [`Access::connection`].
     pub fn gateway(&self, node: &Node, channel: &ChannelId) -> Result<Gateway, ClientError> {
         let actor = self.administrator(node)?;
         let connection = self.connection(node, actor)?;
@@ -109,6 +130,9 @@ impl Access {
 }
 
 /// Reads the keys of a user.
+///
+/// # Errors
+/// [`MaterialError`] names the file or key that cannot be read.
 pub fn load_actor(
     layout: &Layout,
     organization: &str,

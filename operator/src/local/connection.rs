@@ -85,6 +85,9 @@ impl ConnectionFile {
     }
 
     /// Reads the file of a network.
+    ///
+    /// # Errors
+    /// [`FileError`] when the file is there and cannot be read.
     pub fn load(layout: &Layout) -> Result<Option<ConnectionFile>, FileError> {
         let Some(text) = files::read(&layout.connection())? else { return Ok(None) };
         serde_json::from_slice(&text).map(Some).map_err(|error| FileError {
@@ -95,6 +98,9 @@ impl ConnectionFile {
     }
 
     /// Writes the file of a network.
+    ///
+    /// # Errors
+    /// [`FileError`] when it cannot be written.
     pub fn save(&self, layout: &Layout) -> Result<(), FileError> {
         let path = layout.connection();
         let mut text = serde_json::to_vec_pretty(self).map_err(|error| FileError {

@@ -35,6 +35,9 @@ pub enum Secrecy {
 }
 
 /// Replaces the file at `path`; a crash leaves the old file or the new one.
+///
+/// # Errors
+/// [`FileError`] names the step and the path.
 pub fn write(path: &Path, contents: &[u8], secrecy: Secrecy) -> Result<(), FileError> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(FileError::at("create the folder", parent))?;
@@ -62,6 +65,9 @@ pub fn write(path: &Path, contents: &[u8], secrecy: Secrecy) -> Result<(), FileE
 }
 
 /// A file's bytes, or `None` when there is no such file.
+///
+/// # Errors
+/// [`FileError`] for every cause but a missing file.
 pub fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
     match fs::read(path) {
         Ok(contents) => Ok(Some(contents)),
@@ -71,6 +77,9 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
 }
 
 /// A file's text, or `None` when there is no such file.
+///
+/// # Errors
+/// As [`read`], and when the bytes are not UTF-8.
 pub fn read_text(path: &Path) -> Result<Option<String>, FileError> {
     let Some(contents) = read(path)? else { return Ok(None) };
     let text = String::from_utf8(contents)
@@ -80,6 +89,9 @@ pub fn read_text(path: &Path) -> Result<Option<String>, FileError> {
 }
 
 /// Opens a log for appending.
+///
+/// # Errors
+/// [`FileError`] names the path.
 pub fn open_log(path: &Path) -> Result<File, FileError> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(FileError::at("create the folder", parent))?;

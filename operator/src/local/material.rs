@@ -132,6 +132,10 @@ pub struct OrgMaterial {
 impl OrgMaterial {
     /// The roots of an organization: read, or made when the organization is new. Writes the
     /// MSP without keys to `ORGANIZATION/msp`, for others to trust.
+    ///
+    /// # Errors
+    /// [`MaterialError::RootGone`] and [`MaterialError::RootAltered`] for a root that was made earlier;
+    /// others where files or keys cannot be read or written.
     pub fn ensure(
         layout: &Layout,
         state: &mut State,
@@ -158,6 +162,9 @@ impl OrgMaterial {
     }
 
     /// The MSP without keys, as a channel's config holds it.
+    ///
+    /// # Errors
+    /// [`MaterialError`] when the MSP folder cannot be read.
     pub fn msp_config(
         &self,
         layout: &Layout,
@@ -173,6 +180,9 @@ impl OrgMaterial {
     }
 
     /// A node's certificates: issues what is due and returns what was issued.
+    ///
+    /// # Errors
+    /// [`MaterialError`] names the holder or file.
     pub fn ensure_node(&self, node: &Node, now: Timestamp) -> Result<Vec<Issued>, MaterialError> {
         let [identity, tls] = node.leaves();
         let paths = TlsPaths { cert: node.tls_cert(), key: node.tls_key(), root: node.tls_root() };
@@ -180,6 +190,9 @@ impl OrgMaterial {
     }
 
     /// A user's certificates: issues what is due and returns what was issued.
+    ///
+    /// # Errors
+    /// [`MaterialError`] names the holder or file.
     pub fn ensure_user(
         &self,
         layout: &Layout,
@@ -283,6 +296,9 @@ impl OrgMaterial {
 }
 
 /// A user's or node's identity, read back to be used.
+///
+/// # Errors
+/// [`MaterialError`] when certificate or key is missing or cannot be used.
 pub fn load_signer(folder: &Path, msp_id: &MspId) -> Result<SigningIdentity, MaterialError> {
     let folder = folder.join("msp");
     folder::load_signing_identity(&folder, msp_id)
@@ -290,6 +306,9 @@ pub fn load_signer(folder: &Path, msp_id: &MspId) -> Result<SigningIdentity, Mat
 }
 
 /// A user's TLS certificate and key, read back to be used.
+///
+/// # Errors
+/// [`MaterialError`] when certificate or key is missing or cannot be used.
 pub fn load_client_tls(folder: &Path) -> Result<TlsIdentity, MaterialError> {
     let paths = TlsPaths::client(folder);
     TlsIdentity::load(&paths.cert, &paths.key)
@@ -297,6 +316,9 @@ pub fn load_client_tls(folder: &Path) -> Result<TlsIdentity, MaterialError> {
 }
 
 /// The certificates of a user or node that are in its folder.
+///
+/// # Errors
+/// [`MaterialError`] when one that is there cannot be read.
 pub fn certificates(folder: &Path) -> Result<Vec<Certificate>, MaterialError> {
     let paths = ["msp/signcerts/cert.pem", "tls/server.crt", "tls/client.crt"];
     let mut found = Vec::new();
@@ -309,6 +331,9 @@ pub fn certificates(folder: &Path) -> Result<Vec<Certificate>, MaterialError> {
 }
 
 /// The root of an organization's TLS certificates, read back to be used.
+///
+/// # Errors
+/// [`MaterialError`] when it is missing or cannot be read.
 pub fn load_tls_root(layout: &Layout, organization: &str) -> Result<Certificate, MaterialError> {
     let folder = layout.authority(organization, RootUse::Tls);
     match files::read_text(&folder.join("ca.pem"))?.map(|pem| Certificate::from_pem(&pem)) {

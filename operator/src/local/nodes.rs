@@ -193,6 +193,9 @@ impl Node {
 }
 
 /// Every node of the network: orderers first, then each organization's peers.
+///
+/// # Errors
+/// [`StateError`] when no port is left for a new node.
 pub fn nodes(
     network: &Network,
     layout: &Layout,

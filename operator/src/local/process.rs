@@ -121,6 +121,9 @@ impl ProcessId {
     }
 
     /// Asks the process to end, and kills it when it has not after `patience`.
+    ///
+    /// # Errors
+    /// [`ProcessError`] when it cannot be signalled or does not end.
     pub async fn stop(self, name: &str, patience: Duration) -> Result<(), ProcessError> {
         self.signal(Signal::TERM);
         if self.ends_within(patience).await {
@@ -174,6 +177,9 @@ impl Program {
     ///
     /// The child is reaped by a task of the current runtime, so that an ended node is not
     /// taken for a running one while this process lives.
+    ///
+    /// # Errors
+    /// [`ProcessError`] when the program or its log cannot be opened.
     pub fn spawn(&self) -> Result<ProcessId, ProcessError> {
         let log_error = |source| ProcessError::Log { name: self.name.clone(), source };
         let output = files::open_log(&self.log).map_err(log_error)?;

@@ -309,6 +309,10 @@ impl Runner {
 }
 
 /// Reads a manifest that holds one network which this machine can run.
+///
+/// # Errors
+/// [`LocalError`] for a file that cannot be read, that breaks rules, that holds more or fewer
+/// networks than one, or that needs a cluster.
 pub fn read_manifest(path: &Path) -> Result<(Network, String), LocalError> {
     let text = files::read_text(path)?.ok_or_else(|| files::FileError {
         action: "find the manifest",

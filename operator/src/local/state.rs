@@ -65,7 +65,10 @@ pub struct State {
 }
 
 impl State {
-    /// Reads the record, or starts a new one.
+    /// Reads the record; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`StateError`] when the record is there and cannot be read.
     pub fn load(layout: &Layout) -> Result<Option<State>, StateError> {
         let path = layout.state();
         let Some(text) = files::read(&path).map_err(StateError::File)? else { return Ok(None) };
@@ -75,6 +78,9 @@ impl State {
     }
 
     /// Writes the record.
+    ///
+    /// # Errors
+    /// [`StateError`] when it cannot be written.
     pub fn save(&self, layout: &Layout) -> Result<(), StateError> {
         let path = layout.state();
         let text = serde_json::to_vec_pretty(self)
@@ -83,6 +89,9 @@ impl State {
     }
 
     /// The port for `purpose`, chosen when first asked for.
+    ///
+    /// # Errors
+    /// [`StateError`] when no free port is found.
     pub fn port(&mut self, purpose: &str) -> Result<u16, StateError> {
         if let Some(port) = self.ports.get(purpose) {
             return Ok(*port);

@@ -14,9 +14,9 @@ const BLOB: &str = "blob";
 /// Value of an index entry: what matters is the key, and a value must not be empty.
 const ENTRY: &[u8] = &[0];
 
-/// Name of the event of [`create_asset`].
+/// Name of the event of `CreateAsset`.
 pub const CREATE_EVENT: &str = "CreateAsset";
-/// Name of the event of [`transfer_asset`].
+/// Name of the event of `TransferAsset`.
 pub const TRANSFER_EVENT: &str = "TransferAsset";
 
 /// An asset.

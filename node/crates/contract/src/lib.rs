@@ -85,3 +85,8 @@ pub trait Contract: Send + Sync + 'static {
         self.invoke(ctx).await
     }
 }
+
+/// The programs in the guide, compiled and run as doctests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../../docs/contracts.md")]
+struct Guide;

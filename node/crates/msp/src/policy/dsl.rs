@@ -6,8 +6,8 @@
 //! - a policy is one gate: `AND(…)`, `OR(…)` or `OutOf(n, …)`, in any case of letters;
 //! - its arguments are gates and principals; the `n` of `OutOf` may be quoted, and lies between 0
 //!   (always satisfied) and one more than there are arguments (never satisfied);
-//! - a principal is an MSP id (letters, digits, `.`, `-`, and unlike Fabric's `_`), a dot and one of `member`, `admin`,
-//!   `client`, `peer` and `orderer`, in single or double quotes.
+//! - a principal is an MSP id (letters, digits, `.`, `-` and, which Fabric refuses, `_`), a dot and
+//!   one of `member`, `admin`, `client`, `peer` and `orderer`, in single or double quotes.
 //!
 //! Implicit meta policies have a form of two words: `MAJORITY Endorsement`.
 
