@@ -14,6 +14,7 @@ use support::{
 };
 use tonic::Code;
 use weft_client::{Call, ClientError, Connection, ConnectionSpec, Gateway, Orderer, Peer};
+use weft_crypto::{Certificate, RevokedCertificate};
 use weft_e2e::LocalNetwork;
 use weft_msp::SigningIdentity;
 use weft_operator::local::layout::ORDERING;
@@ -177,6 +178,52 @@ async fn ports_with_stricter_settings_refuse_more() {
             }
         }
     }
+}
+
+/// A certificate that was good is revoked while the node runs: new connections are refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn revoked_certificates_are_refused_on_every_port() {
+    let network = LocalNetwork::start(BASIC).await.unwrap();
+    network.kill("orderer0").await.unwrap();
+    let node = node_named(&network, "orderer0");
+    let ca = authority(&network, ORDERING, RootUse::Tls);
+    let list = node.folder.join("tls/crl.pem");
+    let revoke = |certificates: &[&Certificate], number: u64| {
+        let revoked: Vec<_> = certificates
+            .iter()
+            .map(|certificate| RevokedCertificate {
+                serial: certificate.serial().to_vec(),
+                revoked_at: now(),
+                reason: None,
+            })
+            .collect();
+        let issued = ca.issue_crl(&revoked, number, valid(&ca).not_before, valid(&ca).not_after);
+        std::fs::write(&list, issued.unwrap().pem()).unwrap();
+    };
+    revoke(&[], 1);
+    let variables = [
+        ("WEFT_OPERATIONS_TLS_ENABLED", "true"),
+        ("WEFT_TLS_CRLS", list.to_str().unwrap()),
+        ("WEFT_TLS_RELOAD_INTERVAL", "200ms"),
+    ];
+    let _child = spawn(&node, &variables);
+    let admin = user_tls(&network, ORDERING, "admin");
+    let participation = format!("https://{}/participation/v1/channels", node.extra);
+    let metrics = format!("https://{}/metrics", node.operations);
+    let let_in = async |client: &TlsIdentity| {
+        let http = http(&network, &node, Some(client.clone()));
+        [
+            grpc_lets_in(&network, &node, &node.grpc, Some(client.clone())).await,
+            http.get(&participation).await.is_ok(),
+            http.get(&metrics).await.is_ok(),
+        ]
+    };
+    eventually("the node serves", async || let_in(&admin).await == [true; 3]).await;
+    let certificate = Certificate::from_der(&admin.chain()[0]).unwrap();
+    revoke(&[&certificate], 2);
+    eventually("the refusal", async || let_in(&admin).await == [false; 3]).await;
+    let other = tls_of(&ca, valid(&ca));
+    assert_eq!(let_in(&other).await, [true; 3], "others are let in as before");
 }
 
 /// A step of `client` at an orderer: what the orderer says of it, if anything.

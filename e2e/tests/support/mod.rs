@@ -2,6 +2,7 @@
 //! authorities sign, calls of raw bytes, and nodes that are children of the test.
 #![allow(dead_code)]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, SystemTime};
@@ -303,6 +304,48 @@ pub fn eventually<F: Future<Output = bool>>(
             assert!(Instant::now() < deadline, "{place}: {what} did not come about");
             sleep(Duration::from_millis(20)).await;
         }
+    }
+}
+
+/// The nodes are the same processes as before, well, and commits go on.
+pub struct Watch<'a> {
+    network: &'a LocalNetwork,
+    nodes: Vec<Node>,
+    memory: BTreeMap<String, u64>,
+}
+
+impl<'a> Watch<'a> {
+    pub fn new(network: &'a LocalNetwork) -> Watch<'a> {
+        let mut watch = Watch { network, nodes: nodes(network), memory: BTreeMap::new() };
+        watch.memory = watch.peaks();
+        watch
+    }
+
+    /// The most memory that each node has had, KiB (proc(5), VmHWM).
+    fn peaks(&self) -> BTreeMap<String, u64> {
+        let state = self.network.state().unwrap();
+        let peak = |node: &Node| {
+            let process = state.processes[&node.name];
+            assert!(process.is_running(), "{} has ended", node.name);
+            let text = std::fs::read_to_string(format!("/proc/{}/status", process.pid)).unwrap();
+            let line = text.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        };
+        self.nodes.iter().map(|node| (node.name.clone(), peak(node))).collect()
+    }
+
+    pub async fn unharmed(&self, growth_mib: u64) {
+        for node in &self.nodes {
+            assert!(is_healthy(self.network, node).await, "{} is not well", node.name);
+            assert!(!node.log().contains("panicked"), "{} panicked", node.name);
+        }
+        for (name, peak) in self.peaks() {
+            let grown = peak.saturating_sub(self.memory[&name]) / 1024;
+            assert!(grown <= growth_mib, "{name} took {grown} MiB more");
+        }
+        let gateway = self.network.gateway(0).unwrap();
+        gateway.submit(weft_client::Call::new("asset", "Put", ["k", "v"])).await.unwrap();
+        self.network.settled().await.unwrap();
     }
 }
 
