@@ -22,7 +22,8 @@ use crate::backend::Backend;
 use crate::policy::METADATA_KEY;
 use crate::proposal::{self, Parts};
 use crate::{
-    ContractError, Creator, HistoryQuery, KeyPolicy, Page, StateQuery, Timestamp, composite, query,
+    ContractError, Creator, HistoryQuery, KeyPolicy, Page, Query, StateQuery, Timestamp, composite,
+    query,
 };
 
 /// Collected writes are sent when they reach this size in bytes.
@@ -312,7 +313,7 @@ impl Context {
         composite::check_key(key)?;
         let get = GetHistoryForKey { key: key.to_owned() };
         let first = self.request(Type::GetHistoryForKey, &get).await?;
-        HistoryQuery::new(self.clone(), &first)
+        Query::of_history(self.clone(), &first)
     }
 
     /// The committed endorsement policy of a key, encoded; `None` where the contract's holds.
@@ -614,7 +615,7 @@ impl Context {
         let collection = collection.to_owned();
         let get = GetStateByRange { start_key, end_key, collection, metadata: Bytes::new() };
         let first = self.request(Type::GetStateByRange, &get).await?;
-        StateQuery::new(self.clone(), &first)
+        Query::of_state(self.clone(), &first)
     }
 
     async fn open_page(

@@ -57,7 +57,7 @@ pub use creator::{Creator, CreatorError};
 pub use error::ContractError;
 pub use functions::{Functions, Handler};
 pub use policy::{KeyPolicy, Role};
-pub use query::{HistoryQuery, KeyValue, Modification, Page, StateQuery};
+pub use query::{HistoryQuery, KeyValue, Modification, Page, Query, StateQuery};
 pub use register::{ClientTls, RegisterOptions, register};
 pub use run::{RunError, run};
 pub use serve::{ServeOptions, ServerTls, serve};

@@ -41,64 +41,44 @@ pub struct Page {
     pub bookmark: String,
 }
 
-/// Keys and values in a range, by key. Dropping it before its end leaves the rest unread.
-pub struct StateQuery(Portions);
+/// Keys and values in a range, by key.
+pub type StateQuery = Query<KeyValue>;
 
 /// The modifications of a key, the newest first.
-pub struct HistoryQuery(Portions);
+pub type HistoryQuery = Query<Modification>;
 
-impl StateQuery {
-    pub(crate) fn new(ctx: Context, first: &Bytes) -> Result<Self, ContractError> {
-        Portions::new(ctx, first).map(Self)
-    }
+/// The results of an open query. Dropping it before its end leaves the rest unread.
+pub struct Query<T> {
+    portions: Portions,
+    read: fn(Bytes) -> Result<T, ContractError>,
+}
 
-    /// The next key and value; `None` at the end.
-    ///
-    /// # Errors
-    /// Fails when the peer cannot go on.
-    pub async fn next(&mut self) -> Result<Option<KeyValue>, ContractError> {
-        self.0.next().await?.map(key_value).transpose()
-    }
-
-    /// Reads all that is left.
-    ///
-    /// # Errors
-    /// Fails when the peer cannot go on.
-    pub async fn collect(mut self) -> Result<Vec<KeyValue>, ContractError> {
-        let mut entries = Vec::new();
-        while let Some(entry) = self.next().await? {
-            entries.push(entry);
-        }
-        Ok(entries)
-    }
-
-    /// Frees what the peer holds for this query, before the transaction's end does.
-    ///
-    /// # Errors
-    /// Fails when the connection has ended.
-    pub async fn close(self) -> Result<(), ContractError> {
-        self.0.close().await
+impl Query<KeyValue> {
+    pub(crate) fn of_state(ctx: Context, first: &Bytes) -> Result<Self, ContractError> {
+        Ok(Self { portions: Portions::new(ctx, first)?, read: key_value })
     }
 }
 
-impl HistoryQuery {
-    pub(crate) fn new(ctx: Context, first: &Bytes) -> Result<Self, ContractError> {
-        Portions::new(ctx, first).map(Self)
+impl Query<Modification> {
+    pub(crate) fn of_history(ctx: Context, first: &Bytes) -> Result<Self, ContractError> {
+        Ok(Self { portions: Portions::new(ctx, first)?, read: modification })
     }
+}
 
-    /// The next older modification; `None` at the end.
+impl<T> Query<T> {
+    /// The next result; `None` at the end.
     ///
     /// # Errors
     /// Fails when the peer cannot go on.
-    pub async fn next(&mut self) -> Result<Option<Modification>, ContractError> {
-        self.0.next().await?.map(modification).transpose()
+    pub async fn next(&mut self) -> Result<Option<T>, ContractError> {
+        self.portions.next().await?.map(self.read).transpose()
     }
 
     /// Reads all that is left.
     ///
     /// # Errors
     /// Fails when the peer cannot go on.
-    pub async fn collect(mut self) -> Result<Vec<Modification>, ContractError> {
+    pub async fn collect(mut self) -> Result<Vec<T>, ContractError> {
         let mut entries = Vec::new();
         while let Some(entry) = self.next().await? {
             entries.push(entry);
@@ -111,7 +91,7 @@ impl HistoryQuery {
     /// # Errors
     /// Fails when the connection has ended.
     pub async fn close(self) -> Result<(), ContractError> {
-        self.0.close().await
+        self.portions.close().await
     }
 }
 
