@@ -103,7 +103,7 @@ pub struct OperationsTls {
     /// PEM file of the server key. Default: the node's `tls.key`.
     pub key: PathBuf,
     /// Whether clients must present a certificate. Default `optional`. When it is
-    /// `optional`, changing the log specification still asks for one (with TLS on).
+    /// `optional`, `/metrics` and `/logspec` still ask for one (with TLS on).
     pub client_auth: ClientAuth,
     /// PEM files with the CA certificates that clients are checked against. Default: the
     /// node's `tls.rootCas`.
