@@ -37,10 +37,10 @@ run: build ## start examples/basic.yaml, run a transaction, say what to try next
 	@echo "  programs of yours connect with $(abspath $(DIR))/connection.json"
 
 down: ## stop the network that `make run` started
-	@$(BIN)/weft down --dir $(DIR)
+	@if [ -e $(DIR)/state.json ]; then $(BIN)/weft down --dir $(DIR); else echo "no network in $(DIR)"; fi
 
 clean-run: ## stop that network and delete its ledgers, keys and logs
-	@$(BIN)/weft down --dir $(DIR) --delete
+	@if [ -e $(DIR)/state.json ]; then $(BIN)/weft down --dir $(DIR) --delete; else echo "no network in $(DIR)"; fi
 
 test: deps ## everything that can be tested without a cluster
 	@.ci/deps clients
