@@ -8,6 +8,7 @@ use weft_protos::common::MspPrincipal;
 use weft_types::{MspId, Timestamp};
 
 use crate::principal::{Principal, PrincipalError};
+use crate::vouched::Vouched;
 
 /// When a certificate has to be within its validity period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -210,6 +211,7 @@ pub struct Identity {
     pub(crate) listed_admin: bool,
     pub(crate) window: Window,
     pub(crate) verdict: Result<(), IdentityError>,
+    pub(crate) vouched: Vouched,
 }
 
 impl Identity {
@@ -286,7 +288,18 @@ impl Identity {
     /// # Errors
     /// [`SignatureError`] when it is not.
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), SignatureError> {
+        if self.vouched.take(message, signature) {
+            return Ok(());
+        }
         self.certificate.public_key().verify(message, signature)
+    }
+
+    /// Records that `signature` over `message` holds, because it was made here with this identity's
+    /// own key: a peer that endorses a transaction need not check its endorsement when the
+    /// transaction comes back in a block. The next [`verify`](Self::verify) of the two is answered
+    /// by that; only the last few thousand are remembered.
+    pub fn vouch(&self, message: &[u8], signature: &[u8]) {
+        self.vouched.add(message, signature);
     }
 
     /// Checks that it is a valid member of its MSP.

@@ -25,6 +25,7 @@ mod principal;
 mod revocation;
 mod signing;
 mod units;
+mod vouched;
 
 pub use chain::ChainError;
 pub use identity::{Identity, IdentityError, IdentityId, NodeRole, Roles, ValidAt, Window};

@@ -21,6 +21,7 @@ use crate::{
     principal::PrincipalError,
     revocation::{self, Revocations},
     units::Units,
+    vouched::Vouched,
 };
 
 /// How long an encoded identity may be, in octets. Those with X.509 certificates have about 1 000.
@@ -394,6 +395,7 @@ impl Msp {
             listed_admin: self.admin_ids.contains(&id),
             window: Window::of(&certificate).intersect(issuer.path.window),
             verdict: self.judge(&certificate, issuer),
+            vouched: Vouched::default(),
             certificate,
         })
     }

@@ -210,7 +210,10 @@ impl Endorser {
         let mut response = match endorsed {
             true => {
                 let signer = self.parts.signer.as_ref();
-                proposal::endorse(&admitted.proposal, simulation, signer).map_err(RunError::Sign)?
+                let response = proposal::endorse(&admitted.proposal, simulation, signer)
+                    .map_err(RunError::Sign)?;
+                vouch(admitted, &response);
+                response
             }
             false => ProposalResponse {
                 response: Some(simulation.response.clone()),
@@ -292,6 +295,20 @@ impl std::fmt::Debug for Endorser {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let free = self.places.available_permits();
         f.debug_struct("Endorser").field("free_places", &free).finish_non_exhaustive()
+    }
+}
+
+/// Has the channel know that the peer's own endorsement holds, so that it is not verified again when
+/// the transaction is committed.
+fn vouch(admitted: &Admitted, response: &ProposalResponse) {
+    let (Some(channel), Some(endorsement)) = (&admitted.channel, &response.endorsement) else {
+        return;
+    };
+    let bundle = channel.bundle();
+    // An identity that the channel does not know is no endorser there.
+    if let Ok(own) = bundle.msps().deserialize_identity(&endorsement.endorser) {
+        let signed = proposal::endorsed_bytes(&response.payload, &endorsement.endorser);
+        own.vouch(&signed, &endorsement.signature);
     }
 }
 
