@@ -8,6 +8,7 @@ use bytes::Bytes;
 use support::{BASIC, PATIENCE, Watch, call, channel, node_named, nonce, now, user};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tonic::Code;
 use weft_client::Call;
@@ -86,23 +87,28 @@ async fn a_thousand_streams_and_slow_clients_stop_nobody() {
         gateway.submit(Call::new("asset", "Put", ["k", "v"])).await.unwrap();
     }
     let (height, _) = network.settled().await.unwrap();
-    for (index, stream) in streams.iter_mut().enumerate() {
-        loop {
-            let message = timeout(PATIENCE, stream.message()).await.expect("a block in time");
-            let Some(Type::Block(block)) = message.unwrap().unwrap().r#type else {
-                panic!("stream {index} ended")
-            };
-            if block.header.unwrap().number + 1 == height {
-                break;
+    // All at one time: what one of them has not read fills the connection of its neighbours.
+    let mut readers = JoinSet::new();
+    for mut stream in streams {
+        readers.spawn(async move {
+            loop {
+                let message = timeout(PATIENCE, stream.message()).await.expect("a block in time");
+                let Some(Type::Block(block)) = message.unwrap().unwrap().r#type else {
+                    panic!("the stream ended")
+                };
+                if block.header.unwrap().number + 1 == height {
+                    break;
+                }
             }
-        }
+        });
     }
+    assert_eq!(readers.join_all().await.len(), STREAMS);
     for mut connection in silent {
         let mut buffer = [0; 1];
         let closed = timeout(PATIENCE, connection.read(&mut buffer)).await.expect("it is dropped");
         assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}");
     }
-    drop((streams, slow));
+    drop(slow);
     watch.unharmed(128).await;
     // The places are free again.
     let mut deliver = DeliverClient::new(channels[0].clone());

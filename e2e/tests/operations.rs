@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use support::{
-    BASIC, Node, authority, eventually, http, is_healthy, node_named, nodes, now, spawn, user_tls,
+    BASIC, Node, authority, eventually, http, is_healthy, node_named, nodes, now, spawn, tls_of,
+    valid,
 };
 use tokio::time::{Instant, timeout};
 use weft_client::Call;
@@ -17,8 +18,8 @@ use weft_crypto::{
 };
 use weft_e2e::LocalNetwork;
 use weft_e2e::load::{Load, assert_all_there};
-use weft_operator::local::layout::ORDERING;
 use weft_operator::pki::RootUse;
+use weft_rpc::connect::{ConnectOptions, Connector, Endpoint, EndpointTls};
 use weft_rpc::https::{Client, ClientOptions};
 use weft_rpc::tls::{ReloadingTls, RootSet};
 
@@ -184,21 +185,26 @@ fn renew(network: &LocalNetwork, node: &Node) -> Certificate {
 }
 
 /// Whether a port shows the renewed certificate, which alone names `renewed.example`.
-async fn shows_renewed(network: &LocalNetwork, node: &Node, address: &str) -> bool {
+async fn shows_renewed(network: &LocalNetwork, node: &Node, address: &str, grpc: bool) -> bool {
     let ca = authority(network, &node.organization, RootUse::Tls);
     let roots = RootSet::fixed(vec![ca.certificate().der().to_vec().into()]).unwrap();
-    let own = user_tls(network, ORDERING, "admin");
+    let own = tls_of(&ca, valid(&ca));
     let tls = ReloadingTls::from_parts(Some(own), roots, RootSet::new());
-    let client = Client::new(tls, ClientOptions::default()).with_server_name("renewed.example");
-    // gRPC ports do not speak HTTP/1: the handshake is what counts.
-    match client.get(&format!("https://{address}/version")).await {
-        Ok(_) => true,
-        Err(weft_rpc::https::ClientError::Connect { source, .. }) => {
-            // A port that speaks HTTP/2 alone refuses the protocol after the name was accepted.
-            source.to_string().contains("NoApplicationProtocol")
-        }
-        Err(_) => true,
+    let name = "renewed.example".to_owned();
+    if grpc {
+        let endpoint = Endpoint {
+            address: address.to_owned(),
+            tls: Some(EndpointTls { server_name: Some(name), ..EndpointTls::default() }),
+        };
+        let options = ConnectOptions {
+            dial_timeout: Duration::from_secs(10),
+            keepalive_interval: Duration::ZERO,
+            keepalive_timeout: Duration::ZERO,
+        };
+        return Connector::new(tls, options).connect(&endpoint).await.is_ok();
     }
+    let client = Client::new(tls, ClientOptions::default()).with_server_name(name);
+    client.get(&format!("https://{address}/version")).await.is_ok()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -213,15 +219,18 @@ async fn renewed_certificates_are_shown_without_a_restart() {
         let url = format!("https://{}/healthz", node.operations);
         eventually("the node serves", async || http(&network, &node, None).get(&url).await.is_ok())
             .await;
-        let ports =
-            [("gRPC", &node.grpc), ("other", &node.extra), ("operations", &node.operations)];
-        for (_, address) in ports {
-            assert!(!shows_renewed(&network, &node, address).await);
+        let ports = [
+            ("gRPC", &node.grpc, true),
+            ("other", &node.extra, !node.is_orderer()),
+            ("operations", &node.operations, false),
+        ];
+        for (_, address, grpc) in ports {
+            assert!(!shows_renewed(&network, &node, address, grpc).await);
         }
         renew(&network, &node);
-        for (port, address) in ports {
+        for (port, address, grpc) in ports {
             let what = format!("the renewed certificate at the {port} port of {name}");
-            eventually(&what, async || shows_renewed(&network, &node, address).await).await;
+            eventually(&what, async || shows_renewed(&network, &node, address, grpc).await).await;
         }
     }
     network.up().await.unwrap();
