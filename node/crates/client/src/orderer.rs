@@ -1,4 +1,4 @@
-//! An orderer: envelopes in, blocks out.
+//! An orderer: envelopes in, blocks out (Fabric: `orderer/ab.proto`, `AtomicBroadcast`).
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! A peer's administration by signed proposals to its system chaincodes.
+//! A peer's administration by signed proposals to its system chaincodes (Fabric:
+//! `core/scc/cscc`, `core/scc/qscc`, `core/chaincode/lifecycle/scc.go`).
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! Who reads which chain: the orderer's side of [`weft_rpc::deliver`].
+//! Who reads which chain: the orderer's side of [`weft_rpc::deliver`] (Fabric:
+//! `orderer/common/server/server.go`).
 
 use std::sync::Arc;
 

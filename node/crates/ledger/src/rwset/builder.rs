@@ -1,5 +1,6 @@
 //! Building read-write sets. Namespaces, collections and keys come out sorted, so equal
-//! simulations give equal bytes on every endorser.
+//! simulations give equal bytes on every endorser (Fabric:
+//! core/ledger/kvledger/txmgmt/rwsetutil/rwset_builder.go).
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! The receiving side: whose stream it is, and where its messages go.
+//! The receiving side: whose stream it is, and where its messages go (Fabric:
+//! `orderer/common/cluster/service.go`).
 
 use std::collections::HashMap;
 use std::pin::Pin;

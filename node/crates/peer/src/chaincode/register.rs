@@ -1,4 +1,5 @@
-//! `protos.ChaincodeSupport`: the service that contracts dial.
+//! `protos.ChaincodeSupport`: the service that contracts dial (Fabric:
+//! core/chaincode/chaincode_support.go).
 
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};

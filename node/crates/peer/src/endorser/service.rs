@@ -1,4 +1,4 @@
-//! The gRPC service `protos.Endorser`.
+//! The gRPC service `protos.Endorser` (Fabric: core/endorser/endorser.go).
 
 use tonic::{Request, Response, Status};
 use weft_protos::peer::endorser_server;

@@ -1,4 +1,5 @@
-//! Which of the peers that could answer are asked first.
+//! Which of the peers that could answer are asked first (Fabric:
+//! internal/pkg/gateway/registry.go).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

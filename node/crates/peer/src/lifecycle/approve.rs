@@ -1,4 +1,4 @@
-//! An organization's approval of a definition.
+//! An organization's approval of a definition (Fabric: core/chaincode/lifecycle/lifecycle.go).
 //!
 //! All that is decided here is decided from hashes, so that every peer of the organization comes
 //! to the same results, also one that does not have the values of an earlier approval.

@@ -1,4 +1,5 @@
-//! Who has approved a definition, and the definition's commit.
+//! Who has approved a definition, and the definition's commit (Fabric:
+//! core/chaincode/lifecycle/lifecycle.go).
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Questions about definitions and approvals.
+//! Questions about definitions and approvals (Fabric: core/chaincode/lifecycle/lifecycle.go).
 
 use prost::Message;
 use weft_ledger::SimulationError;

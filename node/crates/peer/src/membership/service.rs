@@ -1,4 +1,4 @@
-//! `gossip.Gossip`, for peers that connect to this one.
+//! `gossip.Gossip`, for peers that connect to this one (Fabric: gossip/comm/comm_impl.go).
 
 use std::pin::Pin;
 use std::sync::Arc;
