@@ -10,9 +10,10 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/weft/target
 export PATH := /usr/lib/ccache:$(HOME)/.cargo/bin:$(PATH)
 
 BIN := $(CARGO_TARGET_DIR)/debug
+BENCH = $(CARGO_TARGET_DIR)/release/weft --dir .weft-bench
 DIR ?= .weft
 
-.PHONY: help deps build run down test verify fix bench clean-run
+.PHONY: help deps build run down test verify fix bench bench-functions clean-run
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -64,7 +65,13 @@ fix: ## format and regenerate
 	cargo run -q -p weft-operator --bin weft-operator -- crd --write crds
 	cargo run -q -p weft-operator --bin weft-operator -- docs --write docs
 
-bench: deps ## criterion benches and `weft bench` on a release build
+bench: deps ## `weft bench` on a release build: throughput, latency, catching up
 	cargo build --locked --release -p weft-node -p weft-operator -p asset-contract
+	@$(BENCH) up -f examples/bench.yaml --detach --quiet
+	@trap '$(BENCH) down --delete' EXIT; \
+	  $(BENCH) bench --clients 1 --seconds 10; echo; \
+	  $(BENCH) bench --clients 128 --seconds 20; echo; \
+	  $(BENCH) bench --clients 128 --transactions 50000 --catch-up
+
+bench-functions: deps ## criterion benches of single functions
 	cargo bench --locked -p weft-crypto -p weft-msp -p weft-ledger -p weft-ledger-rocks
-	$(CARGO_TARGET_DIR)/release/weft bench --profile local

@@ -5,6 +5,8 @@
 //! transactions are due at fixed times whatever the network does, and a latency counts from
 //! when the transaction was *due*, so that a stall shows in every transaction it held up.
 
+mod catch_up;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -54,6 +56,11 @@ pub struct BenchArgs {
     /// Call the function without a transaction (Evaluate).
     #[arg(long)]
     query: bool,
+    /// Measure how fast the network's last peer takes the chain from its first block on, started
+    /// without a ledger. Its data are set aside meanwhile and put back. With --transactions, that
+    /// many are sent first.
+    #[arg(long)]
+    catch_up: bool,
 }
 
 /// What a run came to. Times in milliseconds, sizes in bytes.
@@ -147,6 +154,21 @@ struct Plan {
 
 /// Runs the load and prints the report.
 pub(super) async fn bench(dir: &Path, args: BenchArgs, output: Output) -> Result<(), CommandError> {
+    if args.catch_up {
+        if args.transactions.is_some() {
+            load(dir, BenchArgs { warm_up: 0, ..args }).await?;
+        }
+        return catch_up::catch_up(dir, output).await;
+    }
+    let report = load(dir, args).await?;
+    match output {
+        Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+        Output::Text => print(&report),
+    }
+    Ok(())
+}
+
+async fn load(dir: &Path, args: BenchArgs) -> Result<BenchReport, CommandError> {
     let file = target::connection_file(dir)?;
     let chaincode = args.chaincode.clone().unwrap_or_else(|| file.chaincode.clone());
     let mut gateways = Vec::new();
@@ -159,12 +181,7 @@ pub(super) async fn bench(dir: &Path, args: BenchArgs, output: Output) -> Result
         return Err(format!("no organization of {} is in the network", args.orgs.join(", ")).into());
     }
     let state = State::load(&Layout::new(std::path::absolute(dir)?))?.unwrap_or_default();
-    let report = run(args, chaincode, gateways, &state).await?;
-    match output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),
-        Output::Text => print(&report),
-    }
-    Ok(())
+    run(args, chaincode, gateways, &state).await
 }
 
 async fn run(
