@@ -31,11 +31,12 @@ pub async fn run(args: NodeArgs) -> anyhow::Result<()> {
     let tls = setup::tls(&settings.tls)?;
     // Renewed certificates are picked up while the node runs.
     let interval = settings.tls.reload_interval;
-    let _watch = (!interval.is_zero()).then(|| tls.watch(interval));
+    let admins = node::admin_tls(&settings)?;
+    let _watches = (!interval.is_zero()).then(|| (tls.watch(interval), admins.watch(interval)));
     let parts = OrdererParts {
         identity,
         tls,
-        admin_roots: node::admin_roots(&settings)?,
+        admin_roots: admins.client_roots().clone(),
         stores: Arc::new(RocksStores::new(&settings.data_dir, ORDERER_COLUMNS, &settings.storage)),
         registry: registry.clone(),
         health: health.clone(),

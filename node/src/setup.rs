@@ -13,7 +13,7 @@ use weft_ops::metrics::BuildInfo;
 use weft_ops::service::Operations;
 use weft_rpc::https::HttpsOptions;
 use weft_rpc::listen::Security;
-use weft_rpc::tls::{ReloadingTls, TlsFiles};
+use weft_rpc::tls::{ReloadingTls, TlsFiles, WatchGuard};
 use weft_settings::{Limits, Msp as MspSettings, Operations as OperationsSettings, Tls};
 use weft_types::MspId;
 
@@ -65,6 +65,8 @@ pub fn build_info(component: &str) -> BuildInfo {
 pub struct OperationsPort {
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
+    /// Picks up renewed certificates of the port.
+    _watch: Option<WatchGuard>,
 }
 
 impl OperationsPort {
@@ -78,7 +80,7 @@ impl OperationsPort {
         if settings.listen.is_empty() {
             return Ok(None);
         }
-        let security = security(settings, node_tls)?;
+        let (security, watch) = security(settings, node_tls)?;
         let server = operations
             .bind(&settings.listen, HttpsOptions::from(limits), security)
             .await
@@ -89,7 +91,7 @@ impl OperationsPort {
             // Dropping the sender ends it as well.
             let _ = stopped.await;
         }));
-        Ok(Some(OperationsPort { stop, task }))
+        Ok(Some(OperationsPort { stop, task, _watch: watch }))
     }
 
     /// Ends the port; the last thing that a node does, so that its end can be watched.
@@ -99,10 +101,13 @@ impl OperationsPort {
     }
 }
 
-fn security(settings: &OperationsSettings, node: &Tls) -> anyhow::Result<Security> {
+fn security(
+    settings: &OperationsSettings,
+    node: &Tls,
+) -> anyhow::Result<(Security, Option<WatchGuard>)> {
     let tls = &settings.tls;
     if !tls.enabled {
-        return Ok(Security::Plain);
+        return Ok((Security::Plain, None));
     }
     let or = |own: &Path, other: &Path| {
         if own.as_os_str().is_empty() { other.to_owned() } else { own.to_owned() }
@@ -121,7 +126,9 @@ fn security(settings: &OperationsSettings, node: &Tls) -> anyhow::Result<Securit
     };
     let reloading =
         ReloadingTls::load(files).context("failed to load the TLS certificates of operations")?;
-    Ok(Security::tls(&reloading, tls.client_auth))
+    let interval = node.reload_interval;
+    let watch = (!interval.is_zero()).then(|| reloading.watch(interval));
+    Ok((Security::tls(&reloading, tls.client_auth), watch))
 }
 
 /// What the operations port shows.

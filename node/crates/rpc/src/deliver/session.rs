@@ -54,7 +54,12 @@ impl<S: DeliverSource, R: Reply<S::Channel>> Session<S, R> {
         while let Some(request) = requests.next().await {
             let envelope = match request {
                 Ok(envelope) => envelope,
-                Err(status) => return debug!(%status, "a Deliver call broke off"),
+                Err(status) => {
+                    debug!(%status, "a Deliver call broke off");
+                    // Heard where the stream was readable and the request was not.
+                    self.sender.fail(status).await;
+                    return;
+                }
             };
             let Ok(status) = self.deliver(envelope).await else { return };
             let sent = self.sender.send(self.reply.status(status)).await;
