@@ -13,7 +13,7 @@ BIN := $(CARGO_TARGET_DIR)/debug
 BENCH = $(CARGO_TARGET_DIR)/release/weft --dir .weft-bench
 DIR ?= .weft
 
-.PHONY: help deps build run down test verify fix bench bench-functions clean-run
+.PHONY: help deps build run down test verify fix bench bench-functions clean-run images images-load
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -75,3 +75,10 @@ bench: deps ## `weft bench` on a release build: throughput, latency, catching up
 
 bench-functions: deps ## criterion benches of single functions
 	cargo bench --locked -p weft-crypto -p weft-msp -p weft-ledger -p weft-ledger-rocks
+
+images: deps ## build the container images of release programs as archives in dist/
+	cargo build --locked --release -p weft-node -p weft-operator -p asset-contract
+	@cargo run --locked -q -p weft-images -- build --bin-dir $(CARGO_TARGET_DIR)/release --out dist
+
+images-load: images ## and load them into the Docker engine that answers
+	@images/load dist/*.tar
