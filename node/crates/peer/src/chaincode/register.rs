@@ -98,7 +98,8 @@ struct Session {
 
 impl Session {
     async fn run(self, inbound: Streaming<ChaincodeMessage>) {
-        let (end, closed) = (Arc::clone(&self.end), self.closed.clone());
+        // The contract's side ends with the last sender, which is to be after the status is set.
+        let (end, closed, _out) = (Arc::clone(&self.end), self.closed.clone(), self.out.clone());
         if let Err(status) = self.converse(inbound).await {
             // The first status stands; nothing else sets one.
             let _ = end.set(status);
