@@ -63,8 +63,8 @@ pub(super) async fn catch_up(dir: &Path, output: Output) -> Result<(), CommandEr
     // Holds the network's lock, so that nobody starts the peer in between.
     let mut runner = Runner::prepare(&options, Arc::new(Silent))?;
     runner.bring_up().await?;
-    let peers = runner.nodes().iter().filter(|node| node.kind == Kind::Peer);
-    let peer = peers.last().cloned().ok_or("the network has no peer")?;
+    let mut peers = runner.nodes().iter().filter(|node| node.kind == Kind::Peer);
+    let peer = peers.next_back().cloned().ok_or("the network has no peer")?;
     let expected = Progress::of(&peer).await.ok_or("the peer does not tell its height")?.blocks;
 
     let (data, aside) = (peer.folder.join("data"), peer.folder.join(ASIDE));
