@@ -4,7 +4,7 @@
 //! received ─▶ verify (decode, signatures) ─▶ validate (ids, policies, versions) ─▶ write ─▶ news
 //! ```
 //!
-//! Each stage holds one block and has one waiting, so that a block's memory is bounded by the
+//! Each stage holds one block (the first a few small ones) and has a few waiting, so that a block's memory is bounded by the
 //! buffer it was received into. The validating stage sees the state of blocks that are not written
 //! yet through an overlay. A stage that cannot go on stops the channel for good
 //! ([`Channel::fault`]): whether a block is on disk is then unknown, and nothing more may be
@@ -22,6 +22,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use weft_ledger::kv::{Durability, KvError};
@@ -40,8 +41,10 @@ use super::validate::{KnownIds, ValidateError, validate};
 use crate::channel::{Channel, report};
 use crate::deliver_client::{ConfigVerdict, VerifiedBlock};
 
-/// Blocks that wait between two stages.
-const BETWEEN: usize = 1;
+/// Blocks that wait between two stages: enough for a stage to go on while the next one syncs.
+const BETWEEN: usize = 8;
+/// Transactions from which on no further block is verified together with those before it.
+const MAX_VERIFIED_TOGETHER: usize = 128;
 /// Blocks that one sync brings to disk, at most.
 const MAX_GROUP: usize = 32;
 /// Bytes of blocks from which on a group is synced.
@@ -154,15 +157,37 @@ impl Drop for PanicGuard<'_> {
 }
 
 fn verify(mut blocks: mpsc::Receiver<VerifiedBlock>, pool: &Pool, next: &SyncSender<Verified>) {
-    while let Some(from) = blocks.blocking_recv() {
+    while let Some(first) = blocks.blocking_recv() {
+        // Small blocks that wait in a row keep the pool busy together.
+        let mut group = vec![first];
+        let mut waiting = group_len(&group);
+        while waiting < MAX_VERIFIED_TOGETHER {
+            let Ok(block) = blocks.try_recv() else { break };
+            group.push(block);
+            waiting = group_len(&group);
+        }
         let started = Instant::now();
-        let raw = block::transactions(&from.block);
-        let transactions = pool.map(raw, |_, raw| transaction::check(&from.bundle, raw.clone()));
-        let verified = Verified { transactions, took: started.elapsed(), from };
-        if next.send(verified).is_err() {
-            return;
+        let items: Vec<_> = group
+            .iter()
+            .flat_map(|from| block::transactions(&from.block).iter().map(move |raw| (from, raw)))
+            .collect();
+        let checked =
+            pool.map(&items, |_, (from, raw)| transaction::check(&from.bundle, Bytes::clone(raw)));
+        drop(items);
+        let took = started.elapsed() / u32::try_from(group.len()).unwrap_or(u32::MAX);
+        let mut checked = checked.into_iter();
+        for from in group {
+            let count = block::transactions(&from.block).len();
+            let transactions = checked.by_ref().take(count).collect();
+            if next.send(Verified { transactions, took, from }).is_err() {
+                return;
+            }
         }
     }
+}
+
+fn group_len(group: &[VerifiedBlock]) -> usize {
+    group.iter().map(|from| block::transactions(&from.block).len()).sum()
 }
 
 struct Validator<'a> {

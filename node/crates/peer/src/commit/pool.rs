@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+/// Items that are not worth waking the pool.
+const IN_PLACE: usize = 4;
+
 /// A fixed set of threads for work that needs a processor and nothing else.
 #[derive(Clone, Debug)]
 pub struct Pool(Arc<rayon::ThreadPool>);
@@ -33,16 +36,17 @@ impl Pool {
             .map_err(|source| PoolError { workers, source })
     }
 
-    /// Applies `work` to every item and keeps their order. The calling thread waits. One item is
-    /// worked on where it is, as handing it over would take longer than it saves.
+    /// Applies `work` to every item and keeps their order. The calling thread waits. A few items are
+    /// worked on where they are: waking the pool, whose threads look for work for a while before
+    /// they sleep again, would cost more than it saves.
     pub fn map<T, R, F>(&self, items: &[T], work: F) -> Vec<R>
     where
         T: Sync,
         R: Send,
         F: Fn(usize, &T) -> R + Sync + Send,
     {
-        if let [only] = items {
-            return vec![work(0, only)];
+        if items.len() <= IN_PLACE {
+            return items.iter().enumerate().map(|(index, item)| work(index, item)).collect();
         }
         self.0.install(|| {
             items.par_iter().enumerate().map(|(index, item)| work(index, item)).collect()
