@@ -16,7 +16,7 @@ DIR ?= .weft
 .PHONY: help deps build run down test verify fix bench bench-functions clean-run images images-load
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
 
 deps: ## install what a build needs from Debian's packages, when it is missing
 	@.ci/deps build
