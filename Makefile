@@ -80,5 +80,5 @@ images: deps ## build the container images of release programs as archives in di
 	cargo build --locked --release -p weft-node -p weft-operator -p asset-contract
 	@cargo run --locked -q -p weft-images -- build --bin-dir $(CARGO_TARGET_DIR)/release --out dist
 
-images-load: images ## and load them into the Docker engine that answers
+images-load: images ## build the images and load them into the Docker engine
 	@images/load dist/*.tar
