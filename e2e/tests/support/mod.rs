@@ -274,6 +274,13 @@ impl Decoder for Raw {
 /// Starts a node as a child of the test, so that its exit code can be seen. Its own process must
 /// have ended.
 pub fn spawn(node: &Node, variables: &[(&str, &str)]) -> Child {
+    // A killed process counts as ended when its first thread has; the others still hold its ports.
+    let is_free = |address: &str| std::net::TcpListener::bind(address).is_ok();
+    let deadline = Instant::now() + PATIENCE;
+    while ![&node.grpc, &node.extra, &node.operations].into_iter().all(|port| is_free(port)) {
+        assert!(Instant::now() < deadline, "the ports of {} are not free", node.name);
+        std::thread::sleep(Duration::from_millis(10));
+    }
     let own = std::env::current_exe().unwrap();
     let program = own.parent().and_then(Path::parent).unwrap().join("weft-node");
     let log = std::fs::OpenOptions::new().append(true).open(node.folder.join("node.log")).unwrap();
