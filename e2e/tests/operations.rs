@@ -248,7 +248,9 @@ async fn nodes_end_in_order_under_load_and_nothing_is_lost() {
     load.progress(20).await.unwrap();
     // The limit for open calls, and as much again for the rest.
     let limit = weft_settings::Limits::default().shutdown_timeout * 2;
-    for name in ["orderer0", "orderer1", "orderer2", "peer0.org2"] {
+    // Peers several times: what a commit is doing when the request comes differs.
+    let peers = ["peer0.org1", "peer0.org2"].repeat(4);
+    for name in ["orderer0", "orderer1", "orderer2"].into_iter().chain(peers) {
         network.kill(name).await.unwrap();
         let node = node_named(&network, name);
         let mut child = spawn(&node, &[]);

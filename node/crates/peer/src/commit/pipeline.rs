@@ -19,12 +19,12 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use weft_ledger::kv::{Durability, KvError};
 use weft_ledger::mvcc::Validated;
 use weft_ledger::{
@@ -68,7 +68,7 @@ pub trait ConfigListener: Send + Sync + 'static {
 
 /// The running stages.
 pub(crate) struct Pipeline {
-    done: oneshot::Receiver<()>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 /// A block after the first stage.
@@ -110,24 +110,28 @@ impl Pipeline {
         let in_flight = Arc::new(InFlight::default());
         let (to_validate, verified) = sync_channel(BETWEEN);
         let (to_write, ready) = sync_channel(BETWEEN);
-        let (finished, done) = oneshot::channel();
 
-        spawn("verify", &channel, move |_| verify(blocks, &pool, &to_validate))?;
+        let first = spawn("verify", &channel, move |_| verify(blocks, &pool, &to_validate))?;
         let flying = Arc::clone(&in_flight);
-        spawn("validate", &channel, move |channel| {
+        let second = spawn("validate", &channel, move |channel| {
             Validator { channel, book, in_flight: &flying }.run(&verified, &to_write);
         })?;
-        spawn("write", &channel, move |channel| {
+        let third = spawn("write", &channel, move |channel| {
             Writer { channel, in_flight: &in_flight, metrics, history, listener }.run(&ready);
-            let _ = finished.send(());
         })?;
-        Ok(Self { done })
+        Ok(Self { threads: vec![first, second, third] })
     }
 
-    /// Resolves when all stages have ended.
+    /// Resolves when all stages have ended and have let go of the channel: a store that is closed
+    /// while the process ends takes the process down with it.
     pub(crate) async fn done(self) {
-        // An error means that the last stage is gone, too.
-        let _ = self.done.await;
+        let joined = tokio::task::spawn_blocking(move || {
+            for thread in self.threads {
+                // A stage that panicked has said so and is gone, too.
+                let _ = thread.join();
+            }
+        });
+        let _ = joined.await;
     }
 }
 
@@ -135,15 +139,14 @@ fn spawn(
     stage: &str,
     channel: &Arc<Channel>,
     work: impl FnOnce(&Channel) + Send + 'static,
-) -> std::io::Result<()> {
+) -> std::io::Result<JoinHandle<()>> {
     let channel = Arc::clone(channel);
     let name = format!("{stage}-{}", channel.id());
     thread::Builder::new().name(name).spawn(move || {
         // A panic would leave the channel silent; it must be seen instead.
         let _guard = PanicGuard(&channel);
         work(&channel);
-    })?;
-    Ok(())
+    })
 }
 
 struct PanicGuard<'a>(&'a Channel);
