@@ -308,6 +308,15 @@ impl Certificate {
         self.0.subject == self.0.issuer
     }
 
+    /// Whether the certificate's own key signed it, authority or not. Equal names alone do not make
+    /// it so: an authority may issue to its own name.
+    #[must_use]
+    pub fn is_self_signed(&self) -> bool {
+        let own_suite =
+            self.0.signature_suite.as_ref().is_ok_and(|suite| *suite == self.0.public_key.suite());
+        self.is_self_issued() && own_suite && self.verify_signature(&self.0.public_key).is_ok()
+    }
+
     /// Checks that `issuer` signed this certificate: the names match byte for byte, `issuer` is an
     /// authority whose key may sign certificates, and the signature holds (in either form of s).
     ///

@@ -15,7 +15,11 @@ fn a_root_says_what_its_profile_says() {
     let root = root();
     let certificate = root.certificate();
     assert_eq!(certificate.verify_signed_by(certificate), Ok(()));
-    assert!(certificate.is_self_issued() && certificate.is_ca());
+    assert!(certificate.is_self_issued() && certificate.is_self_signed() && certificate.is_ca());
+    // An authority that issues to its own name has not made a root.
+    let key = PrivateKey::generate().unwrap();
+    let namesake = root.issue(key.public_key(), &identity("root")).unwrap();
+    assert!(!namesake.is_self_signed());
     assert_eq!(certificate.subject_cn(), Some("root"));
     assert_eq!(certificate.ski(), certificate.aki());
     assert_eq!(certificate.ski().unwrap(), root.key().public_key().key_identifier());

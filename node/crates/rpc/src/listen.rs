@@ -119,12 +119,12 @@ pub struct PeerCertificates {
 }
 
 impl PeerCertificates {
-    /// What a client presented, leaf first. A lone certificate that names itself as issuer counts
-    /// as no chain.
+    /// What a client presented, leaf first. A lone certificate that its holder signed counts as
+    /// no chain.
     pub fn new(chain: Vec<CertificateDer<'static>>) -> Self {
         let shown = chain.first().map(|leaf| crate::tls::sha256(leaf));
         let proves_nothing = matches!(chain.as_slice(), [] | [_])
-            && chain.first().is_none_or(crate::tls::verify::is_self_issued);
+            && chain.first().is_none_or(crate::tls::verify::is_self_signed);
         Self { chain: (!proves_nothing).then(|| chain.into()), shown }
     }
 

@@ -29,11 +29,10 @@ pub(crate) struct ServerVerifier {
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-/// Whether issuer and subject are one. The signature is not looked at: what such a certificate
-/// says is believed in no case.
-pub(crate) fn is_self_issued(certificate: &CertificateDer<'_>) -> bool {
+/// Whether the holder has signed the certificate itself.
+pub(crate) fn is_self_signed(certificate: &CertificateDer<'_>) -> bool {
     weft_crypto::Certificate::from_der(certificate)
-        .is_ok_and(|certificate| certificate.is_self_issued())
+        .is_ok_and(|certificate| certificate.is_self_signed())
 }
 
 impl ClientVerifier {
@@ -67,7 +66,7 @@ impl ClientCertVerifier for ClientVerifier {
     ) -> Result<ClientCertVerified, Error> {
         if self.auth == ClientAuth::Optional
             && intermediates.is_empty()
-            && is_self_issued(end_entity)
+            && is_self_signed(end_entity)
         {
             return Ok(ClientCertVerified::assertion());
         }
