@@ -5,6 +5,7 @@
 //! must never be made twice (roots, genesis blocks) is written before anything relies on it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,8 @@ use crate::model::{self, Network, Program};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often a starting node is asked.
 const POLL: Duration = Duration::from_millis(20);
+/// Time for the system to take a killed process's sockets away.
+const PORTS_PATIENCE: Duration = Duration::from_secs(3);
 /// Time for a process to end before it is killed.
 const STOP_PATIENCE: Duration = Duration::from_secs(15);
 
@@ -243,6 +246,11 @@ impl Runner {
             folder: node.folder.clone(),
             log: node.log(),
         };
+        let running =
+            self.state.processes.get(&node.name).is_some_and(|process| process.is_running());
+        if !running {
+            await_ports(node).await;
+        }
         self.ensure_process(&node.name, &program, &node.folder).await
     }
 
@@ -305,6 +313,17 @@ impl Runner {
             self.progress.note(&format!("stopped {name}: the manifest no longer has it"));
         }
         Ok(())
+    }
+}
+
+/// Waits until a node's ports are free: a process that was killed counts as ended a moment before
+/// the system takes its sockets away. A port that stays taken is for the node to report.
+async fn await_ports(node: &Node) {
+    let deadline = Instant::now() + PORTS_PATIENCE;
+    for port in [node.grpc, node.operations, node.extra] {
+        while TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_err() && Instant::now() < deadline {
+            sleep(POLL).await;
+        }
     }
 }
 
