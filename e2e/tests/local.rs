@@ -96,6 +96,36 @@ async fn orderers_are_added_and_removed_one_at_a_time() {
     network.settled().await.unwrap();
 }
 
+/// TLS certificates are taken over by running nodes; who a node is, it reads when it starts.
+#[tokio::test(flavor = "multi_thread")]
+async fn renewed_certificates_are_in_use_after_the_next_run() {
+    let lasting = |duration: &str, before: &str| {
+        let certificates = format!(
+            "spec:\n  certificates: {{duration: {duration}, renewBefore: {before}, caDuration: 99h}}\n  ordering:"
+        );
+        BASIC.replacen("spec:\n  ordering:", &certificates, 1)
+    };
+    let network = LocalNetwork::start(&lasting("2h", "1h")).await.unwrap();
+    let nodes = |name: &str| !name.starts_with("chaincode/");
+    let names = network.processes(nodes).unwrap();
+    let before = network.state().unwrap().processes;
+    let put = async |value: &str| {
+        let call = Call::new("asset", "Put", ["k", value]);
+        network.gateway(1).unwrap().submit(call).await.unwrap();
+    };
+    put("one").await;
+    network.apply(&lasting("4h", "3h")).await.unwrap();
+    let after = network.state().unwrap().processes;
+    assert_eq!(names.len(), 5);
+    for name in names {
+        assert_ne!(before[&name], after[&name], "{name} goes on with its old identity");
+    }
+    put("two").await;
+    network.settled().await.unwrap();
+    network.up().await.unwrap();
+    assert_eq!(network.state().unwrap().processes, after, "nothing is due any more");
+}
+
 #[test]
 fn a_broken_manifest_is_told_by_object_and_field() {
     let folder = tempfile::tempdir().unwrap();

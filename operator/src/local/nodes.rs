@@ -116,6 +116,11 @@ impl Node {
         self.folder.join("node.log")
     }
 
+    /// The certificate that it signs with.
+    pub fn sign_cert(&self) -> PathBuf {
+        self.folder.join("msp/signcerts/cert.pem")
+    }
+
     /// Its TLS certificate.
     pub fn tls_cert(&self) -> PathBuf {
         self.folder.join("tls/server.crt")

@@ -181,8 +181,8 @@ impl Runner {
 
     /// Starts the program, unless just this one runs already; records it at once, so that
     /// `weft down` finds it whatever happens next. What tells programs apart is kept beside
-    /// the log: command, environment, and the program's file, so that one that was built anew is
-    /// started anew.
+    /// the log: command, environment, the program's file and what it reads once, so that one that
+    /// was built anew, or whose identity was renewed, is started anew.
     pub(super) async fn ensure_process(
         &mut self,
         key: &str,
@@ -190,10 +190,13 @@ impl Runner {
         folder: &Path,
     ) -> Result<bool, LocalError> {
         let marker = folder.join("started-with.json");
+        let read_once = program.read_once()?;
         let wanted =
-            serde_json::to_vec(&(&program.command, &program.env, program.build())).map_err(
-                |error| LocalError::System { step: "describe a program", source: error.into() },
-            )?;
+            serde_json::to_vec(&(&program.command, &program.env, program.build(), read_once))
+                .map_err(|error| LocalError::System {
+                    step: "describe a program",
+                    source: error.into(),
+                })?;
         if let Some(process) = self.state.processes.get(key).copied()
             && process.is_running()
         {
@@ -214,7 +217,13 @@ impl Runner {
         let step = Step::begin(step_progress.as_ref(), "nodes");
         let mut started = 0;
         for node in self.nodes.clone() {
-            started += usize::from(self.start_node(&node).await?);
+            let was_running = self.is_running(&node.name);
+            let is_new = self.start_node(&node).await?;
+            started += usize::from(is_new);
+            // One at a time, so that the others carry the network.
+            if is_new && was_running {
+                self.await_ready(&node).await?;
+            }
         }
         futures::future::try_join_all(self.nodes.iter().map(|node| self.await_ready(node))).await?;
         let running = self.nodes.len() - started;
@@ -245,13 +254,17 @@ impl Runner {
             env: Vec::new(),
             folder: node.folder.clone(),
             log: node.log(),
+            // TLS files are looked at again and again; who the node is, once.
+            reads_once: vec![node.sign_cert()],
         };
-        let running =
-            self.state.processes.get(&node.name).is_some_and(|process| process.is_running());
-        if !running {
+        if !self.is_running(&node.name) {
             await_ports(node).await;
         }
         self.ensure_process(&node.name, &program, &node.folder).await
+    }
+
+    fn is_running(&self, name: &str) -> bool {
+        self.state.processes.get(name).is_some_and(|process| process.is_running())
     }
 
     async fn await_ready(&self, node: &Node) -> Result<(), LocalError> {
