@@ -8,7 +8,7 @@ use weft_types::ChannelId;
 
 use super::files::FileError;
 use super::material::MaterialError;
-use super::nodes::NodeSettingsError;
+use crate::node_settings::NodeSettingsError;
 use super::process::ProcessError;
 use super::state::StateError;
 use crate::channel_config::ChannelConfigError;

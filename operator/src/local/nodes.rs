@@ -4,34 +4,17 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-use weft_settings::{OrdererSettings, PeerSettings, SettingsError};
+use weft_settings::{OrdererSettings, PeerSettings};
 use weft_types::MspId;
 
 use super::layout::{Layout, ORDERING};
 use super::state::{State, StateError};
 use crate::model::{Network, Organization};
+use crate::node_settings::{NodeSettingsError, with_overrides};
 use crate::pki::{Leaf, Role, RootUse};
 
 /// Host by which everything on this machine is reached; each TLS certificate names it.
 pub const HOST: &str = "localhost";
-
-/// Settings that a node would refuse.
-#[derive(Debug, thiserror::Error)]
-pub enum NodeSettingsError {
-    /// A path of `node.config` leads nowhere.
-    #[error("the node has no setting {path:?} (spec: node.config)")]
-    Unknown {
-        /// The dotted path.
-        path: String,
-    },
-    /// A value does not fit.
-    #[error(transparent)]
-    Settings(SettingsError),
-    /// The settings cannot be written as YAML.
-    #[error("failed to write the settings")]
-    Write(#[source] serde_yaml::Error),
-}
 
 /// What a node does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -262,29 +245,6 @@ fn peer(
 
 fn listen(port: u16) -> String {
     format!("127.0.0.1:{port}")
-}
-
-/// The settings with overrides by dotted path, as YAML. They go through the very reader that
-/// the node has, so that a bad one is told here and not by a node that does not start.
-fn with_overrides<T: Default + Serialize>(
-    settings: &T,
-    overrides: &BTreeMap<String, String>,
-    load: impl FnOnce(&str, Vec<(String, String)>) -> Result<T, SettingsError>,
-) -> Result<String, NodeSettingsError> {
-    let names = weft_settings::override_names::<T>();
-    let variables = overrides
-        .iter()
-        .map(|(path, value)| {
-            let (variable, _) = names
-                .iter()
-                .find(|(_, known)| known == path)
-                .ok_or_else(|| NodeSettingsError::Unknown { path: path.clone() })?;
-            Ok((variable.clone(), value.clone()))
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    let yaml = serde_yaml::to_string(settings).map_err(NodeSettingsError::Write)?;
-    let settings = load(&yaml, variables).map_err(NodeSettingsError::Settings)?;
-    serde_yaml::to_string(&settings).map_err(NodeSettingsError::Write)
 }
 
 /// The program that runs nodes: beside `weft` itself, or on the path.

@@ -1,0 +1,1 @@
+//! What goes into the Secrets and ConfigMaps of certificate authorities, nodes and users. Pure.

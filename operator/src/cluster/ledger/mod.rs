@@ -1,0 +1,1 @@
+//! Asking and changing the running nodes of a network: connections, observation, convergence.

@@ -1,0 +1,1 @@
+//! The Kubernetes objects of a network, built from validated input. Pure.

@@ -1,0 +1,1 @@
+//! A Kubernetes API server in memory that fails, delays and reorders, for tests.
