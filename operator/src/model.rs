@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use kube::ResourceExt;
+use kube::{Resource, ResourceExt};
 use weft_config::genesis::PolicyRule;
 use weft_msp::policy::dsl;
 use weft_settings::duration;
@@ -20,11 +20,43 @@ use crate::api::{
 };
 use crate::manifest::Manifest;
 
+/// Which object of a manifest.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectId {
+    /// Its kind, such as `Channel`.
+    pub kind: &'static str,
+    /// Its name.
+    pub name: String,
+}
+
+impl ObjectId {
+    fn of<K: Resource<DynamicType = ()>>(kind: &'static str, object: &K) -> ObjectId {
+        ObjectId { kind, name: object.name_any() }
+    }
+}
+
+impl fmt::Display for ObjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?}", self.kind, self.name)
+    }
+}
+
+/// What has to happen before a problem is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// The object itself has to change.
+    Correct,
+    /// Something that it names has to appear, or to be corrected.
+    Wait,
+}
+
 /// A rule that a manifest breaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Kind and name, such as `Channel "supply"`.
-    pub object: String,
+    /// The object at fault.
+    pub object: ObjectId,
+    /// What has to happen.
+    pub remedy: Remedy,
     /// Path of the field, such as `spec.organizations[1]`.
     pub field: String,
     /// What is wrong and what would be right.
@@ -220,23 +252,80 @@ pub fn validate(manifest: &Manifest) -> Result<Vec<Network>, Problems> {
     if checker.problems.is_empty() { Ok(networks) } else { Err(Problems(checker.problems)) }
 }
 
+/// The networks without the objects that break rules, and what those break. What depends on an
+/// object that is left out is left out as well, and waits for it.
+pub fn admissible(mut manifest: Manifest) -> (Vec<Network>, Vec<Problem>) {
+    let mut problems = Vec::new();
+    // Every round leaves out an object at least: there are no more rounds than objects.
+    while let Err(Problems(found)) = validate(&manifest) {
+        leave_out(&mut manifest, &found.iter().map(|problem| problem.object.clone()).collect());
+        problems.extend(found);
+    }
+    (validate(&manifest).unwrap_or_default(), problems)
+}
+
+fn leave_out(manifest: &mut Manifest, faulty: &BTreeSet<ObjectId>) {
+    manifest.networks.retain(|one| !faulty.contains(&ObjectId::of(NETWORK, one)));
+    manifest.organizations.retain(|one| !faulty.contains(&ObjectId::of(ORGANIZATION, one)));
+    manifest.channels.retain(|one| !faulty.contains(&ObjectId::of(CHANNEL, one)));
+    manifest.chaincodes.retain(|one| !faulty.contains(&ObjectId::of(CHAINCODE, one)));
+}
+
+/// Longest name of an object: names of pods and labels derive from it and end at 63 characters.
+const MAX_NAME: usize = 40;
+const NETWORK: &str = "LedgerNetwork";
+const ORGANIZATION: &str = "Organization";
+const CHANNEL: &str = "Channel";
+const CHAINCODE: &str = "Chaincode";
+
 struct Checker {
     problems: Vec<Problem>,
 }
 
 impl Checker {
-    fn problem(&mut self, object: &str, field: impl Into<String>, message: impl Into<String>) {
+    fn problem(&mut self, object: &ObjectId, field: impl Into<String>, message: impl Into<String>) {
+        self.add(object, Remedy::Correct, field, message);
+    }
+
+    fn waits(&mut self, object: &ObjectId, field: impl Into<String>, message: impl Into<String>) {
+        self.add(object, Remedy::Wait, field, message);
+    }
+
+    fn add(
+        &mut self,
+        object: &ObjectId,
+        remedy: Remedy,
+        field: impl Into<String>,
+        message: impl Into<String>,
+    ) {
         self.problems.push(Problem {
-            object: object.to_owned(),
+            object: object.clone(),
+            remedy,
             field: field.into(),
             message: message.into(),
         });
     }
 
+    /// Names of Services, pods and labels derive from an object's name (RFC 1035 label).
+    fn name(&mut self, object: &ObjectId) {
+        let name = &object.name;
+        let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        let well_formed = name.len() <= MAX_NAME
+            && name.bytes().all(inner)
+            && name.bytes().next().is_some_and(|first| first.is_ascii_lowercase())
+            && !name.ends_with('-');
+        if !well_formed {
+            let message = format!(
+                "must start with a letter and hold at most {MAX_NAME} of a-z, 0-9 and inner dashes"
+            );
+            self.problem(object, "metadata.name", message);
+        }
+    }
+
     /// Takes the value out of a result, or records the problem.
     fn take<T>(
         &mut self,
-        object: &str,
+        object: &ObjectId,
         field: &str,
         result: Result<T, impl fmt::Display>,
     ) -> Option<T> {
@@ -245,7 +334,8 @@ impl Checker {
 
     fn network(&mut self, manifest: &Manifest, network: &api::LedgerNetwork) -> Option<Network> {
         let name = network.name_any();
-        let object = format!("LedgerNetwork {name:?}");
+        let object = ObjectId::of(NETWORK, network);
+        self.name(&object);
         let certificates = self.certificates(&object, &network.spec.certificates);
         let ordering = self.ordering(&object, &network.spec, certificates);
         let batch = self.batch(&object, &network.spec.batch);
@@ -272,7 +362,7 @@ impl Checker {
 
     fn ordering(
         &mut self,
-        object: &str,
+        object: &ObjectId,
         spec: &api::LedgerNetworkSpec,
         certificates: Option<Certificates>,
     ) -> Option<Ordering> {
@@ -298,7 +388,7 @@ impl Checker {
         })
     }
 
-    fn raft(&mut self, object: &str, raft: &api::RaftOptions) -> Option<Raft> {
+    fn raft(&mut self, object: &ObjectId, raft: &api::RaftOptions) -> Option<Raft> {
         let field = "spec.ordering.raft";
         let tick = self.duration(object, &format!("{field}.tickInterval"), &raft.tick_interval);
         if raft.election_ticks <= raft.heartbeat_ticks {
@@ -321,13 +411,13 @@ impl Checker {
         })
     }
 
-    fn positive(&mut self, object: &str, field: &str, value: u32) {
+    fn positive(&mut self, object: &ObjectId, field: &str, value: u32) {
         if value == 0 {
             self.problem(object, field, "must be at least 1");
         }
     }
 
-    fn duration(&mut self, object: &str, field: &str, text: &str) -> Option<Duration> {
+    fn duration(&mut self, object: &ObjectId, field: &str, text: &str) -> Option<Duration> {
         let parsed = self.take(object, field, duration::parse(text))?;
         if parsed.is_zero() {
             self.problem(object, field, "must be longer than 0");
@@ -335,7 +425,7 @@ impl Checker {
         Some(parsed)
     }
 
-    fn certificates(&mut self, object: &str, spec: &CertificateSpec) -> Option<Certificates> {
+    fn certificates(&mut self, object: &ObjectId, spec: &CertificateSpec) -> Option<Certificates> {
         let field = "spec.certificates";
         let duration = self.duration(object, &format!("{field}.duration"), &spec.duration);
         let before = self.duration(object, &format!("{field}.renewBefore"), &spec.renew_before);
@@ -353,7 +443,7 @@ impl Checker {
         Some(certificates)
     }
 
-    fn batch(&mut self, object: &str, spec: &BatchSpec) -> Option<Batch> {
+    fn batch(&mut self, object: &ObjectId, spec: &BatchSpec) -> Option<Batch> {
         let timeout = self.duration(object, "spec.batch.timeout", &spec.timeout);
         self.positive(object, "spec.batch.maxMessageCount", spec.max_message_count);
         self.positive(object, "spec.batch.preferredMaxBytes", spec.preferred_max_bytes);
@@ -372,8 +462,8 @@ impl Checker {
     fn unique_msp_ids(&mut self, orderer: &str, members: &[&api::Organization]) {
         let mut seen = BTreeMap::from([(orderer, "the ordering service".to_owned())]);
         for member in members {
-            let object = format!("Organization {:?}", member.name_any());
-            if let Some(other) = seen.insert(&member.spec.msp_id, object.clone()) {
+            let object = ObjectId::of(ORGANIZATION, *member);
+            if let Some(other) = seen.insert(&member.spec.msp_id, object.to_string()) {
                 let message = format!("{:?} is already the MSP id of {other}", member.spec.msp_id);
                 self.problem(&object, "spec.mspId", message);
             }
@@ -387,7 +477,8 @@ impl Checker {
         inherited: Option<Certificates>,
     ) -> Option<Organization> {
         let name = organization.name_any();
-        let object = format!("Organization {name:?}");
+        let object = ObjectId::of(ORGANIZATION, organization);
+        self.name(&object);
         let spec = &organization.spec;
         let msp_id = self.take(&object, "spec.mspId", MspId::new(&spec.msp_id));
         if name == RESERVED_NAME {
@@ -418,7 +509,7 @@ impl Checker {
         })
     }
 
-    fn users(&mut self, object: &str, specs: &[UserSpec]) -> Vec<UserSpec> {
+    fn users(&mut self, object: &ObjectId, specs: &[UserSpec]) -> Vec<UserSpec> {
         let mut users = vec![UserSpec { name: "admin".to_owned(), role: UserRole::Admin }];
         for (index, user) in specs.iter().enumerate() {
             let field = format!("spec.users[{index}].name");
@@ -451,7 +542,7 @@ impl Checker {
         inherited: Option<Batch>,
     ) -> Option<Channel> {
         let name = channel.name_any();
-        let object = format!("Channel {name:?}");
+        let object = ObjectId::of(CHANNEL, channel);
         let id = self.take(&object, "metadata.name", ChannelId::new(&name));
         if channel.spec.organizations.is_empty() {
             self.problem(&object, "spec.organizations", "a channel needs at least one member");
@@ -463,7 +554,7 @@ impl Checker {
                 let network = &channel.spec.network_ref;
                 let message =
                     format!("no Organization {organization:?} names the network {network:?}");
-                self.problem(&object, field, message);
+                self.waits(&object, field, message);
             } else if !seen.insert(organization) {
                 self.problem(&object, field, format!("{organization:?} stands there twice"));
             }
@@ -484,7 +575,7 @@ impl Checker {
         })
     }
 
-    fn policies(&mut self, object: &str, policies: &PolicyOverrides) {
+    fn policies(&mut self, object: &ObjectId, policies: &PolicyOverrides) {
         for (field, text) in [
             ("spec.policies.endorsement", &policies.endorsement),
             ("spec.policies.lifecycleEndorsement", &policies.lifecycle_endorsement),
@@ -500,7 +591,8 @@ impl Checker {
         let mut names = BTreeSet::new();
         let mut all = Vec::new();
         for chaincode in manifest.chaincodes.iter().filter(|c| c.spec.channel_ref == channel) {
-            let object = format!("Chaincode {:?}", chaincode.name_any());
+            let object = ObjectId::of(CHAINCODE, chaincode);
+            self.name(&object);
             let parsed = self.chaincode(&object, chaincode);
             if let Some(parsed) = &parsed
                 && !names.insert(parsed.name.clone())
@@ -513,7 +605,7 @@ impl Checker {
         all.into_iter().collect()
     }
 
-    fn chaincode(&mut self, object: &str, chaincode: &api::Chaincode) -> Option<Chaincode> {
+    fn chaincode(&mut self, object: &ObjectId, chaincode: &api::Chaincode) -> Option<Chaincode> {
         let spec = &chaincode.spec;
         let program = self.program(object, spec);
         let endorsement = self.endorsement(object, spec.endorsement_policy.as_deref());
@@ -535,7 +627,7 @@ impl Checker {
         })
     }
 
-    fn program(&mut self, object: &str, spec: &api::ChaincodeSpec) -> Option<Program> {
+    fn program(&mut self, object: &ObjectId, spec: &api::ChaincodeSpec) -> Option<Program> {
         match (&spec.command, &spec.address, &spec.image) {
             (Some(command), None, None) if !command.is_empty() => {
                 Some(Program::Command(command.clone()))
@@ -559,7 +651,7 @@ impl Checker {
         }
     }
 
-    fn endorsement(&mut self, object: &str, text: Option<&str>) -> Option<Endorsement> {
+    fn endorsement(&mut self, object: &ObjectId, text: Option<&str>) -> Option<Endorsement> {
         match text {
             None => Some(Endorsement::ChannelPolicy(DEFAULT_ENDORSEMENT.to_owned())),
             Some(path) if path.starts_with('/') => {
@@ -575,22 +667,26 @@ impl Checker {
     fn references(&mut self, manifest: &Manifest) {
         let networks: BTreeSet<_> = manifest.networks.iter().map(ResourceExt::name_any).collect();
         let channels: BTreeSet<_> = manifest.channels.iter().map(ResourceExt::name_any).collect();
-        let network_refs = (manifest.organizations.iter())
-            .map(|o| ("Organization", o.name_any(), &o.spec.network_ref))
+        let organizations = manifest.organizations.iter();
+        let network_refs = organizations
+            .map(|one| (ObjectId::of(ORGANIZATION, one), &one.spec.network_ref))
             .chain(
-                manifest.channels.iter().map(|c| ("Channel", c.name_any(), &c.spec.network_ref)),
+                manifest
+                    .channels
+                    .iter()
+                    .map(|one| (ObjectId::of(CHANNEL, one), &one.spec.network_ref)),
             );
-        for (kind, name, reference) in network_refs {
+        for (object, reference) in network_refs {
             if !networks.contains(reference) {
                 let message = format!("there is no LedgerNetwork {reference:?}");
-                self.problem(&format!("{kind} {name:?}"), "spec.networkRef", message);
+                self.waits(&object, "spec.networkRef", message);
             }
         }
         for chaincode in &manifest.chaincodes {
             if !channels.contains(&chaincode.spec.channel_ref) {
-                let object = format!("Chaincode {:?}", chaincode.name_any());
+                let object = ObjectId::of(CHAINCODE, chaincode);
                 let message = format!("there is no Channel {:?}", chaincode.spec.channel_ref);
-                self.problem(&object, "spec.channelRef", message);
+                self.waits(&object, "spec.channelRef", message);
             }
         }
     }
@@ -610,6 +706,7 @@ fn merge_node(inherited: &NodeSpec, own: &NodeSpec) -> NodeSpec {
         image: own.image.clone().or_else(|| inherited.image.clone()),
         resources: own.resources.clone().or_else(|| inherited.resources.clone()),
         storage: own.storage.clone().or_else(|| inherited.storage.clone()),
+        hosts: if own.hosts.is_empty() { inherited.hosts.clone() } else { own.hosts.clone() },
         log_level: own.log_level.clone().or_else(|| inherited.log_level.clone()),
         config,
     }

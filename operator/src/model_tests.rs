@@ -91,3 +91,30 @@ fn node_settings_are_inherited_by_field() {
     assert_eq!(merged.config["x"], "1");
     assert_eq!(merged.config["y"], "2");
 }
+
+#[test]
+fn what_is_valid_is_kept_and_what_depends_on_the_rest_waits() {
+    let text = BASIC.replace("mspId: Org2MSP", "mspId: Org1MSP");
+    let (networks, problems) = admissible(Manifest::parse(&text).unwrap());
+    assert_eq!(networks[0].organizations.len(), 1);
+    assert!(networks[0].channels.is_empty());
+    let remedies: Vec<_> =
+        problems.iter().map(|problem| (problem.object.kind, problem.remedy)).collect();
+    assert_eq!(
+        remedies,
+        [("Organization", Remedy::Correct), ("Channel", Remedy::Wait), ("Chaincode", Remedy::Wait)]
+    );
+}
+
+#[test]
+fn a_manifest_without_its_network_waits() {
+    let text = BASIC.replace("kind: LedgerNetwork", "kind: Channel");
+    let manifest = Manifest::parse(&text.replace(
+        "  ordering:\n    consensus: Raft\n    replicas: 3",
+        "  networkRef: x\n  organizations: [y]",
+    ))
+    .unwrap();
+    let (networks, problems) = admissible(manifest);
+    assert!(networks.is_empty());
+    assert!(problems.iter().all(|problem| problem.remedy == Remedy::Wait), "{problems:?}");
+}

@@ -82,6 +82,9 @@ pub struct ChaincodeStatus {
     /// Package id, `label:hash`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub package_id: Option<String>,
+    /// The Deployment and Service of the program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<String>,
     /// Whether each organization has approved the definition, by MSP id.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub approvals: BTreeMap<String, bool>,

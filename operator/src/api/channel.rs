@@ -81,6 +81,19 @@ pub struct ChannelStatus {
     /// Ledger height by peer.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub peer_heights: BTreeMap<String, u64>,
+    /// Ledger height by orderer.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub orderer_heights: BTreeMap<String, u64>,
+    /// The consenters of the config on the ledger, each with the SHA-256 of the TLS certificate
+    /// that the config pins, hexadecimal.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub consenters: BTreeMap<String, String>,
+    /// The consenter that leads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<String>,
+    /// The engine's term.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub term: Option<u64>,
     /// SHA-256 of the genesis block's header, hexadecimal: fixed once the channel is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub genesis_hash: Option<String>,

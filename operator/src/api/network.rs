@@ -1,5 +1,7 @@
 //! `LedgerNetwork`: the ordering service, and the defaults of everything in the network.
 
+use std::collections::BTreeMap;
+
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -185,6 +187,15 @@ pub struct LedgerNetworkStatus {
     /// Raft term.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub term: Option<u64>,
+    /// `host:port` of each orderer, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub endpoints: BTreeMap<String, String>,
+    /// SHA-256 of the ordering service's identity CA, hexadecimal: fixed once the CA is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_fingerprint: Option<String>,
+    /// SHA-256 of the ordering service's TLS CA, hexadecimal: fixed once the CA is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_ca_fingerprint: Option<String>,
     /// When the first certificate of the ordering service ends, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub soonest_expiry: Option<String>,

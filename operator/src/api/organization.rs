@@ -1,5 +1,7 @@
 //! `Organization`: a member of the network, with its CAs, peers and people.
 
+use std::collections::BTreeMap;
+
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -139,6 +141,10 @@ pub struct OrganizationStatus {
     /// Peers ready and wanted, as `2/2`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peers: Option<String>,
+    /// `host:port` of each peer, by name, and under `clients` that of the Service which leads to
+    /// any peer that is ready.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub endpoints: BTreeMap<String, String>,
     /// When the organization's first certificate ends, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub soonest_expiry: Option<String>,

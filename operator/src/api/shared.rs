@@ -154,6 +154,11 @@ pub struct NodeSpec {
     /// The node's volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<StorageSpec>,
+    /// Hosts besides the cluster's own by which the node is reached; its TLS certificate names
+    /// them as well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub hosts: Vec<String>,
     /// Log filter, such as `info` or `info:weft_peer.gateway=debug`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_level: Option<String>,

@@ -142,7 +142,8 @@ impl Node {
             names::service_host(&self.holder.headless(), &self.namespace)
         );
         let here = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-        own.into_iter().chain(shared).chain([pod]).chain(here).collect()
+        let outside = self.spec.hosts.iter().cloned();
+        own.into_iter().chain(shared).chain([pod]).chain(here).chain(outside).collect()
     }
 
     /// The text of its settings file. It does not depend on which other nodes there are: peers
