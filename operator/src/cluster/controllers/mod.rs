@@ -1,1 +1,7 @@
 //! The controllers, a folder a kind.
+
+pub mod rollout;
+pub mod scene;
+pub mod stores;
+pub mod triggers;
+pub mod watch;
