@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use tonic::transport::Channel;
 use weft_crypto::Certificate;
-use weft_rpc::connect::{ClientIdentity, ConnectOptions, Connector, Endpoint, EndpointTls, Roots};
+use weft_rpc::connect::{
+    ClientIdentity, ConnectError, ConnectOptions, Connector, Endpoint, EndpointTls, Roots,
+};
 use weft_rpc::tls::{ReloadingTls, RootSet, TlsIdentity};
 
 use crate::error::ClientError;
@@ -25,6 +27,52 @@ pub struct ConnectionSpec {
     pub client: Option<TlsIdentity>,
 }
 
+impl ConnectionSpec {
+    /// The TLS certificate that the node serves with now. It is checked as for a call.
+    ///
+    /// # Errors
+    /// [`ClientError::Connect`] when the node cannot be reached or its certificate is not
+    /// trusted, [`ClientError::Answer`] when it shows none that can be read.
+    pub async fn served_certificate(&self) -> Result<Certificate, ClientError> {
+        let served = connector().served_certificate(&self.endpoint()).await;
+        let leaf = served
+            .map_err(|source| self.failed(source))?
+            .ok_or_else(|| ClientError::answer(&self.address, "it serves without TLS"))?;
+        Certificate::from_der(&leaf).map_err(|error| ClientError::answer(&self.address, error))
+    }
+
+    fn endpoint(&self) -> Endpoint {
+        let roots = self.roots.iter().map(|root| root.der().to_vec().into()).collect();
+        let client = match &self.client {
+            Some(identity) => ClientIdentity::Fixed(identity.clone()),
+            None => ClientIdentity::Anonymous,
+        };
+        Endpoint {
+            address: self.address.clone(),
+            tls: Some(EndpointTls {
+                server_name: self.server_name.clone(),
+                roots: Roots::Fixed(roots),
+                pinned: None,
+                client,
+            }),
+        }
+    }
+
+    fn failed(&self, source: ConnectError) -> ClientError {
+        ClientError::Connect { node: self.address.clone(), source: Box::new(source) }
+    }
+}
+
+fn connector() -> Connector {
+    let tls = ReloadingTls::from_parts(None, RootSet::new(), RootSet::new());
+    let options = ConnectOptions {
+        dial_timeout: Duration::from_secs(5),
+        keepalive_interval: Duration::from_secs(60),
+        keepalive_timeout: Duration::from_secs(20),
+    };
+    Connector::new(tls, options)
+}
+
 /// A lazy, reconnecting connection to one node. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Connection {
@@ -39,29 +87,8 @@ impl Connection {
     /// # Errors
     /// [`ClientError::Connect`] when the address or the TLS material cannot be used.
     pub fn new(spec: &ConnectionSpec) -> Result<Connection, ClientError> {
-        let endpoint = Endpoint {
-            address: spec.address.clone(),
-            tls: Some(EndpointTls {
-                server_name: spec.server_name.clone(),
-                roots: Roots::Fixed(
-                    spec.roots.iter().map(|root| root.der().to_vec().into()).collect(),
-                ),
-                pinned: None,
-                client: match &spec.client {
-                    Some(identity) => ClientIdentity::Fixed(identity.clone()),
-                    None => ClientIdentity::Anonymous,
-                },
-            }),
-        };
-        let tls = ReloadingTls::from_parts(None, RootSet::new(), RootSet::new());
-        let options = ConnectOptions {
-            dial_timeout: Duration::from_secs(5),
-            keepalive_interval: Duration::from_secs(60),
-            keepalive_timeout: Duration::from_secs(20),
-        };
-        let channel = Connector::new(tls, options).channel(&endpoint).map_err(|source| {
-            ClientError::Connect { node: spec.address.clone(), source: Box::new(source) }
-        })?;
+        let channel =
+            connector().channel(&spec.endpoint()).map_err(|source| spec.failed(source))?;
         Ok(Connection {
             address: spec.address.clone(),
             tls_cert_hash: spec.client.as_ref().map(TlsIdentity::leaf_sha256),

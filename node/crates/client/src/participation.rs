@@ -119,6 +119,24 @@ impl Participation {
         if response.status.is_success() { Ok(()) } else { Err(self.refused(&response)) }
     }
 
+    /// The newest config block that the orderer has, or `None` when it has not joined the
+    /// channel or has no block of it yet. Unlike Deliver this answers without a leader.
+    /// An orderer of Weft is asked; Fabric's have no such path.
+    ///
+    /// # Errors
+    /// [`ClientError::Https`], [`ClientError::Participation`] or [`ClientError::Answer`].
+    pub async fn config_block(&self, channel: &ChannelId) -> Result<Option<Block>, ClientError> {
+        let url = self.url(&format!("/{channel}/blocks/config"));
+        let response = self.client.get(&url).await.map_err(self.failed())?;
+        match response.status.as_u16() {
+            404 => Ok(None),
+            200 => Block::decode(response.body)
+                .map(Some)
+                .map_err(|error| ClientError::answer(&self.address, error)),
+            _ => Err(self.refused(&response)),
+        }
+    }
+
     fn url(&self, path: &str) -> String {
         format!("https://{}/participation/v1/channels{path}", self.address)
     }

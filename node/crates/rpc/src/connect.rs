@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Uri};
 use tower::service_fn;
 use weft_settings::Limits;
@@ -262,6 +263,18 @@ impl Connector {
         })
     }
 
+    /// The certificate that a server presents now. It is checked as for a call, then the
+    /// connection is closed. `None` without TLS.
+    ///
+    /// # Errors
+    /// [`ConnectError`] when the server cannot be reached or its certificate is not trusted.
+    pub async fn served_certificate(
+        &self,
+        endpoint: &Endpoint,
+    ) -> Result<Option<CertificateDer<'static>>, ConnectError> {
+        self.dialer(endpoint, Alpn::H2)?.served().await
+    }
+
     pub(crate) fn dialer(&self, endpoint: &Endpoint, alpn: Alpn) -> Result<Dialer, ConnectError> {
         let address = endpoint.address.clone();
         let malformed = || ConnectError::Address { address: address.clone() };
@@ -395,25 +408,46 @@ impl Dialer {
         timeout(self.limit, self.open()).await.map_err(late)?
     }
 
+    async fn served(&self) -> Result<Option<CertificateDer<'static>>, ConnectError> {
+        let late = |_| ConnectError::Timeout { address: self.address.clone(), limit: self.limit };
+        let Some(tls) = &self.tls else { return Ok(None) };
+        let stream = timeout(self.limit, self.shake_hands(tls)).await.map_err(late)??;
+        Ok(presented(&stream).map(|certificate| certificate.clone().into_owned()))
+    }
+
     async fn open(&self) -> Result<Box<dyn Io>, ConnectError> {
-        let address = || self.address.clone();
-        let tcp = TcpStream::connect(&self.address)
-            .await
-            .map_err(|error| ConnectError::Dial { address: address(), source: Arc::new(error) })?;
-        let _ = tcp.set_nodelay(true);
-        let Some(tls) = &self.tls else { return Ok(Box::new(tcp)) };
-        let failed =
-            |error| ConnectError::Handshake { address: address(), source: Arc::new(error) };
-        let connector = TlsConnector::from(tls.config.clone());
-        let stream = connector.connect(tls.name.clone(), tcp).await.map_err(failed)?;
-        if let Some(pinned) = &tls.pinned {
-            let presented = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-            if !presented.is_some_and(|presented| same_key(presented, pinned)) {
-                return Err(ConnectError::Pinned { address: address() });
-            }
+        let Some(tls) = &self.tls else { return Ok(Box::new(self.tcp().await?)) };
+        let stream = self.shake_hands(tls).await?;
+        if let Some(pinned) = &tls.pinned
+            && !presented(&stream).is_some_and(|presented| same_key(presented, pinned))
+        {
+            return Err(ConnectError::Pinned { address: self.address.clone() });
         }
         Ok(Box::new(stream))
     }
+
+    async fn tcp(&self) -> Result<TcpStream, ConnectError> {
+        let failed =
+            |error| ConnectError::Dial { address: self.address.clone(), source: Arc::new(error) };
+        let tcp = TcpStream::connect(&self.address).await.map_err(failed)?;
+        let _ = tcp.set_nodelay(true);
+        Ok(tcp)
+    }
+
+    async fn shake_hands(&self, tls: &DialTls) -> Result<TlsStream<TcpStream>, ConnectError> {
+        let failed = |error| ConnectError::Handshake {
+            address: self.address.clone(),
+            source: Arc::new(error),
+        };
+        let tcp = self.tcp().await?;
+        let connector = TlsConnector::from(tls.config.clone());
+        connector.connect(tls.name.clone(), tcp).await.map_err(failed)
+    }
+}
+
+/// The leaf that the server has shown.
+fn presented(stream: &TlsStream<TcpStream>) -> Option<&CertificateDer<'static>> {
+    stream.get_ref().1.peer_certificates().and_then(<[_]>::first)
 }
 
 /// Whether two certificates hold the same public key. The certificate itself may differ: it
