@@ -47,6 +47,12 @@ pub mod label {
     pub const NODE: &str = "weft.dev/node";
     /// Name of the user whose identity a Secret holds.
     pub const USER: &str = "weft.dev/user";
+    /// Name of the Deployment and Service of one program of a `Chaincode`.
+    pub const PROGRAM: &str = "weft.dev/program";
+    /// Given by users: `"true"` on a pod of any namespace lets it call the orderers.
+    pub const CLIENT: &str = "weft.dev/client";
+    /// Given by users: `"true"` on a namespace lets its pods read the nodes' metrics.
+    pub const SCRAPE: &str = "weft.dev/scrape";
 }
 
 /// Annotations.
@@ -64,6 +70,10 @@ pub mod annotation {
     /// On node pods: hash of the identity Secret. Changing it makes the kubelet look at the
     /// Secret at once, not at its next round.
     pub const IDENTITY_HASH: &str = "weft.dev/identity-hash";
+    /// On a ConfigMap with an MSP: fingerprint of the authority for identities.
+    pub const CA_FINGERPRINT: &str = "weft.dev/ca-fingerprint";
+    /// On a ConfigMap with an MSP: fingerprint of the authority for TLS.
+    pub const TLS_CA_FINGERPRINT: &str = "weft.dev/tls-ca-fingerprint";
     /// On a node's pod template: any value; a new one restarts the node.
     pub const RESTARTED_AT: &str = "weft.dev/restarted-at";
 }
