@@ -9,7 +9,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use weft_crypto::{CaProfile, Certificate, LeafProfile, LeafUsage, Name, SubjectAltName, Validity};
+use weft_crypto::{
+    CaError, CaProfile, Certificate, CertificateAuthority, KeyError, LeafProfile, LeafUsage, Name,
+    PrivateKey, SubjectAltName, Validity,
+};
 use weft_types::{MspId, Timestamp};
 
 use crate::api::UserRole;
@@ -137,6 +140,13 @@ impl Leaf {
     }
 }
 
+/// The two certificates of a user of an organization or ordering service: identity, then TLS.
+pub fn user_leaves(user: &str, role: Role, holder: &str) -> [Leaf; 2] {
+    let leaf =
+        |root| Leaf { common_name: format!("{user}@{holder}"), role, root, hosts: Vec::new() };
+    [leaf(RootUse::Identity), leaf(RootUse::Tls)]
+}
+
 /// Why a certificate is issued (again).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
@@ -150,6 +160,9 @@ pub enum Reason {
     Hosts,
     /// It states another name or role.
     Subject,
+    /// It was issued before the certificate of its authority began, which was renewed since: an
+    /// MSP that knows only the renewed one finds no path for it.
+    IssuerRenewed,
 }
 
 impl fmt::Display for Reason {
@@ -160,8 +173,20 @@ impl fmt::Display for Reason {
             Reason::OtherIssuer => "another authority had signed it",
             Reason::Hosts => "it did not name every host",
             Reason::Subject => "it stated another name or role",
+            Reason::IssuerRenewed => "the certificate of its authority was renewed",
         })
     }
+}
+
+/// From when on [`due`] says [`Reason::Expiring`]; never for a certificate that ends with its
+/// issuer, as a new one would end then too.
+pub fn renew_at(
+    current: &Certificate,
+    issuer: &Certificate,
+    certificates: &Certificates,
+) -> Option<Timestamp> {
+    (current.not_after() < issuer.not_after())
+        .then(|| current.not_after().saturating_sub(certificates.renew_before))
 }
 
 /// Whether the certificate at hand serves, or why a new one is due.
@@ -176,10 +201,12 @@ pub fn due(
     if current.verify_signed_by(issuer).is_err() {
         return Some(Reason::OtherIssuer);
     }
-    if now.saturating_add(certificates.renew_before) >= current.not_after()
-        && current.not_after() < issuer.not_after()
-    {
+    if renew_at(current, issuer, certificates).is_some_and(|at| now >= at) {
         return Some(Reason::Expiring);
+    }
+    // TLS judges each certificate of a chain at the present only.
+    if wanted.root == RootUse::Identity && current.not_before() < issuer.not_before() {
+        return Some(Reason::IssuerRenewed);
     }
     if current.subject_cn() != Some(wanted.common_name.as_str())
         || !current.subject_ous().iter().any(|unit| unit == wanted.role.unit())
@@ -193,10 +220,78 @@ pub fn due(
     None
 }
 
+/// A certificate and key that could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum IssueError {
+    /// No key could be drawn.
+    #[error("failed to make a key")]
+    Key(#[source] KeyError),
+    /// The authority could not issue.
+    #[error("failed to issue a certificate")]
+    Issue(#[source] CaError),
+}
+
+/// A certificate that was issued, with its key. `Debug` does not show the key.
+#[derive(Clone, Debug)]
+pub struct Fresh {
+    /// The certificate.
+    pub certificate: Certificate,
+    /// The key that was there before, or a new one.
+    pub key: PrivateKey,
+    /// Why it was issued.
+    pub reason: Reason,
+}
+
+/// The certificate that serves: of those at hand the one that belongs to the key at hand. A
+/// certificate without its key, or with another one, is as good as none.
+pub fn usable(certificate: Option<Certificate>, key: Option<&PrivateKey>) -> Option<Certificate> {
+    let key = key?;
+    certificate.filter(|certificate| certificate.public_key() == key.public_key())
+}
+
+/// Issues a certificate: for the key at hand, else for a new one.
+///
+/// # Errors
+/// [`IssueError`] when the key or certificate cannot be made.
+pub fn issue(
+    wanted: &Leaf,
+    key: Option<PrivateKey>,
+    authority: &CertificateAuthority,
+    reason: Reason,
+    now: Timestamp,
+    certificates: &Certificates,
+) -> Result<Fresh, IssueError> {
+    let key = match key {
+        Some(key) => key,
+        None => PrivateKey::generate().map_err(IssueError::Key)?,
+    };
+    let profile = wanted.profile(authority.certificate(), now, certificates);
+    let certificate = authority.issue(key.public_key(), &profile).map_err(IssueError::Issue)?;
+    Ok(Fresh { certificate, key, reason })
+}
+
+/// A root made now.
+///
+/// # Errors
+/// [`IssueError`] when the key or certificate cannot be made.
+pub fn make_root(
+    msp_id: &MspId,
+    use_: RootUse,
+    now: Timestamp,
+    certificates: &Certificates,
+) -> Result<CertificateAuthority, IssueError> {
+    let key = PrivateKey::generate().map_err(IssueError::Key)?;
+    let profile = root_profile(msp_id, use_, now, certificates);
+    CertificateAuthority::new_root(key, &profile).map_err(IssueError::Issue)
+}
+
+/// SHA-256 of a certificate, hexadecimal: by it an authority is known again.
+pub fn fingerprint(certificate: &Certificate) -> String {
+    certificate.fingerprint().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use weft_crypto::{CertificateAuthority, PrivateKey};
-
     use super::*;
 
     const DAY: u64 = 24 * 3600;

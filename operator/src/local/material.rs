@@ -18,7 +18,7 @@ use super::nodes::Node;
 use super::state::State;
 use crate::api::UserSpec;
 use crate::model::Certificates;
-use crate::pki::{self, Leaf, Reason, Role, RootUse};
+use crate::pki::{self, Fresh, IssueError, Leaf, Reason, Role, RootUse};
 
 /// Keys or certificates that cannot be made or read.
 #[derive(Debug, thiserror::Error)]
@@ -110,13 +110,6 @@ pub struct Issued {
     pub reason: Reason,
 }
 
-/// A certificate to be written, with its key.
-struct Fresh {
-    certificate: Certificate,
-    key: PrivateKey,
-    reason: Reason,
-}
-
 /// An organization's two roots.
 #[derive(Clone, Debug)]
 pub struct OrgMaterial {
@@ -200,14 +193,8 @@ impl OrgMaterial {
         now: Timestamp,
     ) -> Result<Vec<Issued>, MaterialError> {
         let folder = layout.user(&self.name, &user.name);
-        let leaf = |root| Leaf {
-            common_name: format!("{}@{}", user.name, self.name),
-            role: Role::from(user.role),
-            root,
-            hosts: Vec::new(),
-        };
-        let paths = TlsPaths::client(&folder);
-        self.ensure_holder(&folder, &leaf(RootUse::Identity), &leaf(RootUse::Tls), &paths, now)
+        let [identity, tls] = pki::user_leaves(&user.name, Role::from(user.role), &self.name);
+        self.ensure_holder(&folder, &identity, &tls, &TlsPaths::client(&folder), now)
     }
 
     fn ensure_holder(
@@ -256,33 +243,23 @@ impl OrgMaterial {
             RootUse::Identity => &self.identity,
             RootUse::Tls => &self.tls,
         };
+        let key_error = |source| MaterialError::Key { holder: holder(), source };
         let key = match files::read_text(key)? {
-            Some(pem) => Some(
-                PrivateKey::from_pkcs8_pem(&pem)
-                    .map_err(|source| MaterialError::Key { holder: holder(), source })?,
-            ),
+            Some(pem) => Some(PrivateKey::from_pkcs8_pem(&pem).map_err(key_error)?),
             None => None,
         };
-        // A certificate without its key, or with another one, is as good as none.
-        let current =
-            files::read_text(cert)?.and_then(|pem| Certificate::from_pem(&pem).ok()).filter(
-                |current| key.as_ref().is_some_and(|key| key.public_key() == current.public_key()),
-            );
-        let Some(reason) =
-            pki::due(leaf, current.as_ref(), authority.certificate(), now, &self.certificates)
-        else {
+        let found = files::read_text(cert)?.and_then(|pem| Certificate::from_pem(&pem).ok());
+        let current = pki::usable(found, key.as_ref());
+        let issuer = authority.certificate();
+        let Some(reason) = pki::due(leaf, current.as_ref(), issuer, now, &self.certificates) else {
             return Ok(None);
         };
-        let key = match key {
-            Some(key) => key,
-            None => PrivateKey::generate()
-                .map_err(|source| MaterialError::Key { holder: holder(), source })?,
-        };
-        let profile = leaf.profile(authority.certificate(), now, &self.certificates);
-        let certificate = authority
-            .issue(key.public_key(), &profile)
-            .map_err(|source| MaterialError::Issue { holder: holder(), source })?;
-        Ok(Some(Fresh { certificate, key, reason }))
+        pki::issue(leaf, key, authority, reason, now, &self.certificates).map(Some).map_err(
+            |error| match error {
+                IssueError::Key(source) => key_error(source),
+                IssueError::Issue(source) => MaterialError::Issue { holder: holder(), source },
+            },
+        )
     }
 
     fn public_parts(&self) -> FolderParts {
@@ -376,7 +353,7 @@ fn ensure_root(
     let stored = read_root(&folder)?;
     match (stored, state.authorities.get(&record)) {
         (Some(root), Some(expected)) => {
-            let found = fingerprint(root.certificate());
+            let found = pki::fingerprint(root.certificate());
             if found == *expected {
                 return Ok(root);
             }
@@ -386,12 +363,12 @@ fn ensure_root(
         // The record is written after the root: a crash between the two leaves a root that
         // nothing relies on yet, and it is taken as it is. So is a root of the user's own.
         (Some(root), None) => {
-            state.authorities.insert(record, fingerprint(root.certificate()));
+            state.authorities.insert(record, pki::fingerprint(root.certificate()));
             Ok(root)
         }
         (None, None) => {
             let root = make_root(&folder, msp_id, use_, certificates, now)?;
-            state.authorities.insert(record, fingerprint(root.certificate()));
+            state.authorities.insert(record, pki::fingerprint(root.certificate()));
             Ok(root)
         }
     }
@@ -415,10 +392,10 @@ fn make_root(
 ) -> Result<CertificateAuthority, MaterialError> {
     let holder = || format!("the {} of {msp_id}", use_.label());
     let key_error = |source| MaterialError::Key { holder: holder(), source };
-    let key = PrivateKey::generate().map_err(key_error)?;
-    let profile = pki::root_profile(msp_id, use_, now, certificates);
-    let root = CertificateAuthority::new_root(key, &profile)
-        .map_err(|source| MaterialError::Root { folder: folder.to_owned(), source })?;
+    let root = pki::make_root(msp_id, use_, now, certificates).map_err(|error| match error {
+        IssueError::Key(source) => key_error(source),
+        IssueError::Issue(source) => MaterialError::Root { folder: folder.to_owned(), source },
+    })?;
     let pem = root.key().to_pkcs8_pem().map_err(key_error)?;
     files::write(&folder.join("key.pem"), pem.as_bytes(), Secrecy::Secret)?;
     files::write(&folder.join("ca.pem"), root.certificate().pem().as_bytes(), Secrecy::Public)?;
@@ -437,10 +414,6 @@ fn write_folder(folder: &Path, parts: &FolderParts) -> Result<(), MaterialError>
         }
     }
     Ok(())
-}
-
-fn fingerprint(certificate: &Certificate) -> String {
-    certificate.fingerprint().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

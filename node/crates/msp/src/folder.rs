@@ -18,6 +18,7 @@
 //! directories are skipped, so that a mounted Kubernetes secret reads like a plain directory.
 //! Unlike in Fabric a file that holds nothing usable is an error, as it is never meant.
 
+mod definition;
 mod layout;
 mod units;
 
@@ -31,6 +32,7 @@ use weft_crypto::{Certificate, CertificateError, KeyError, PrivateKey, pem};
 use weft_protos::msp::{FabricCryptoConfig, FabricMspConfig};
 use weft_types::MspId;
 
+pub use definition::{ConfigText, DefinitionError, define, parse_config};
 pub use layout::{FolderFile, FolderParts, layout};
 pub use units::{NodeOus, OuIdentifier};
 

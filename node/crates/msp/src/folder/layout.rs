@@ -102,17 +102,26 @@ fn numbered(
     contents.into_iter().enumerate().map(file).collect()
 }
 
-/// Without units there is no file.
 fn config_file(parts: &FolderParts) -> Option<FolderFile> {
-    if parts.node_ous.is_none() && parts.recognized_units.is_empty() {
-        return None;
-    }
-    let file = ConfigFile {
-        organizational_unit_identifiers: parts.recognized_units.clone(),
-        node_ous: parts.node_ous.clone(),
-    };
-    // Strings and flags always have a YAML form.
-    let contents = serde_yaml::to_string(&file).ok()?;
-    let contents = Zeroizing::new(contents);
+    let contents = Zeroizing::new(parts.config_text()?);
     Some(FolderFile { path: entry::CONFIG.to_owned(), contents, private: false })
+}
+
+impl FolderParts {
+    /// The text of `config.yaml`; without units there is no such file.
+    #[must_use]
+    pub fn config_text(&self) -> Option<String> {
+        if self.node_ous.is_none() && self.recognized_units.is_empty() {
+            return None;
+        }
+        // Strings and flags always have a YAML form.
+        serde_yaml::to_string(&self.config()).ok()
+    }
+
+    pub(super) fn config(&self) -> ConfigFile {
+        ConfigFile {
+            organizational_unit_identifiers: self.recognized_units.clone(),
+            node_ous: self.node_ous.clone(),
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::{
     path::{Component, Path},
 };
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use weft_protos::msp::{FabricNodeOUs, FabricOuIdentifier};
 
@@ -108,46 +109,62 @@ pub(super) fn load(dir: &Path) -> Result<DefinedUnits, FolderError> {
         }
         text => text?,
     };
-    let file: Option<ConfigFile> = serde_yaml::from_str(&text)
+    let file = ConfigFile::parse(&text)
         .map_err(|source| FolderError::Config { path: path.clone(), source })?;
-    let file = file.unwrap_or_default();
-    let read = |unit: &OuIdentifier| defined(dir, unit);
-    let recognized = file.organizational_unit_identifiers.iter().map(read);
-    let recognized = recognized.collect::<Result<_, _>>()?;
-    let nodes = match file.node_ous.filter(|nodes| nodes.enable) {
-        Some(nodes) => Some(define_nodes(dir, &nodes)?),
-        None => None,
-    };
-    Ok(DefinedUnits { recognized, nodes })
-}
-
-fn define_nodes(dir: &Path, nodes: &NodeOus) -> Result<FabricNodeOUs, FolderError> {
-    let unit = |unit: &Option<OuIdentifier>| {
-        let named = unit.as_ref().filter(|unit| !unit.organizational_unit_identifier.is_empty());
-        named.map(|unit| defined(dir, unit)).transpose()
-    };
-    Ok(FabricNodeOUs {
-        enable: true,
-        client_ou_identifier: unit(&nodes.client)?,
-        peer_ou_identifier: unit(&nodes.peer)?,
-        admin_ou_identifier: unit(&nodes.admin)?,
-        orderer_ou_identifier: unit(&nodes.orderer)?,
+    file.define(&|name| match is_within(name) {
+        true => Ok(Bytes::copy_from_slice(read_text(&dir.join(name))?.as_bytes())),
+        false => Err(FolderError::Outside { path: path.clone(), certificate: name.to_owned() }),
     })
 }
 
-fn defined(dir: &Path, unit: &OuIdentifier) -> Result<FabricOuIdentifier, FolderError> {
-    let certificate = match unit.certificate.as_str() {
-        "" => Vec::new(),
-        name if is_within(name) => read_text(&dir.join(name))?.as_bytes().to_vec(),
-        name => {
-            let path = dir.join(entry::CONFIG);
-            return Err(FolderError::Outside { path, certificate: name.to_owned() });
-        }
-    };
-    Ok(FabricOuIdentifier {
-        certificate: certificate.into(),
-        organizational_unit_identifier: unit.organizational_unit_identifier.clone(),
-    })
+impl ConfigFile {
+    /// An empty text is a file that says nothing.
+    pub(super) fn parse(text: &str) -> Result<Self, serde_yaml::Error> {
+        let file: Option<Self> = serde_yaml::from_str(text)?;
+        Ok(file.unwrap_or_default())
+    }
+
+    /// The units with the certificates that they are tied to, which `read` finds by name.
+    pub(super) fn define<E>(
+        &self,
+        read: &impl Fn(&str) -> Result<Bytes, E>,
+    ) -> Result<DefinedUnits, E> {
+        let recognized = self.organizational_unit_identifiers.iter();
+        let recognized = recognized.map(|unit| unit.define(read)).collect::<Result<_, _>>()?;
+        let nodes = self.node_ous.as_ref().filter(|nodes| nodes.enable);
+        let nodes = nodes.map(|nodes| nodes.define(read)).transpose()?;
+        Ok(DefinedUnits { recognized, nodes })
+    }
+}
+
+impl NodeOus {
+    fn define<E>(&self, read: &impl Fn(&str) -> Result<Bytes, E>) -> Result<FabricNodeOUs, E> {
+        let unit = |unit: &Option<OuIdentifier>| {
+            let named =
+                unit.as_ref().filter(|unit| !unit.organizational_unit_identifier.is_empty());
+            named.map(|unit| unit.define(read)).transpose()
+        };
+        Ok(FabricNodeOUs {
+            enable: true,
+            client_ou_identifier: unit(&self.client)?,
+            peer_ou_identifier: unit(&self.peer)?,
+            admin_ou_identifier: unit(&self.admin)?,
+            orderer_ou_identifier: unit(&self.orderer)?,
+        })
+    }
+}
+
+impl OuIdentifier {
+    fn define<E>(&self, read: &impl Fn(&str) -> Result<Bytes, E>) -> Result<FabricOuIdentifier, E> {
+        let certificate = match self.certificate.as_str() {
+            "" => Bytes::new(),
+            name => read(name)?,
+        };
+        Ok(FabricOuIdentifier {
+            certificate,
+            organizational_unit_identifier: self.organizational_unit_identifier.clone(),
+        })
+    }
 }
 
 fn is_within(name: &str) -> bool {
