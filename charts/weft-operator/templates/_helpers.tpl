@@ -1,10 +1,6 @@
 {{- /* Names are the release's, with the chart's after it unless the release is called so. */ -}}
-{{- define "weft-operator.name" -}}
-{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
-{{- end -}}
-
 {{- define "weft-operator.fullname" -}}
-{{- $name := include "weft-operator.name" . -}}
+{{- $name := .Chart.Name -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride | trunc 53 | trimSuffix "-" -}}
 {{- else if contains $name .Release.Name -}}
@@ -22,8 +18,9 @@
 {{- end -}}
 {{- end -}}
 
+{{- /* The NetworkPolicies of nodes let pods of this name in: it is not to be changed. */ -}}
 {{- define "weft-operator.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "weft-operator.name" . }}
+app.kubernetes.io/name: weft-operator
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
