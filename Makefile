@@ -13,10 +13,10 @@ BIN := $(CARGO_TARGET_DIR)/debug
 BENCH = $(CARGO_TARGET_DIR)/release/weft --dir .weft-bench
 DIR ?= .weft
 
-.PHONY: help deps build run down test verify fix bench bench-functions clean-run images images-load
+.PHONY: help deps build run down test e2e verify fix bench bench-functions clean-run images images-load
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
 
 deps: ## install what a build needs from Debian's packages, when it is missing
 	@.ci/deps build
@@ -50,6 +50,11 @@ test: deps ## everything that can be tested without a cluster
 	@# One network of processes at a time: what is tested is faults, not an overloaded machine.
 	cargo test --locked -p weft-e2e -- --test-threads 1
 	$(MAKE) --no-print-directory -C e2e/clients test
+
+e2e: deps ## the end-to-end tests on the cluster of KUBECONFIG, or on one that kind makes
+	@.ci/deps clients
+	@$(MAKE) --no-print-directory -C e2e/clients install
+	@e2e/cluster $(TESTS)
 
 verify: deps ## formatting, lints, docs, licences and generated files; writes nothing
 	@.ci/deps verify

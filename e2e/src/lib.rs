@@ -4,9 +4,12 @@
 //! when it is dropped. [`load`] keeps transactions coming and remembers which of them were
 //! acknowledged, so that a test can ask for every one of them afterwards.
 //!
+//! [`cluster`] is the same for pods: namespaces of a Kubernetes cluster and the operator in it.
+//!
 //! The programs are those beside the test's own: build `weft-node`, `weft` and
 //! `asset-contract` first (`make test` does).
 
+pub mod cluster;
 pub mod load;
 mod network;
 

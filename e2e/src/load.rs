@@ -7,12 +7,28 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::bail;
+use futures::stream::{self, StreamExt, TryStreamExt};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use weft_client::{Call, Gateway};
 
-/// Transactions in flight at one time.
-const CLIENTS: usize = 8;
+/// How hard clients press.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Transactions in flight at one time.
+    pub clients: usize,
+    /// What a client waits after each of its transactions.
+    pub pause: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Pace { clients: 8, pause: Duration::ZERO }
+    }
+}
+
+/// Queries in flight when every key is looked up.
+const LOOKUPS: usize = 8;
 /// Longest wait for another acknowledgement.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -32,13 +48,18 @@ struct Shared {
 impl Load {
     /// Starts clients on these gateways, which take turns when one fails.
     pub fn start(gateways: Vec<Gateway>) -> Load {
+        Load::start_at(gateways, Pace::default())
+    }
+
+    /// Starts clients that keep to a pace.
+    pub fn start_at(gateways: Vec<Gateway>, pace: Pace) -> Load {
         let shared = Arc::new(Shared {
             stop: AtomicBool::new(false),
             next: AtomicU64::new(0),
             acknowledged: Mutex::new(Vec::new()),
         });
-        let clients = (0..CLIENTS)
-            .map(|index| tokio::spawn(client(shared.clone(), gateways.clone(), index)))
+        let clients = (0..pace.clients)
+            .map(|index| tokio::spawn(client(shared.clone(), gateways.clone(), index, pace.pause)))
             .collect();
         Load { shared, clients }
     }
@@ -46,6 +67,11 @@ impl Load {
     /// How many were acknowledged so far.
     pub fn count(&self) -> usize {
         self.shared.lock().len()
+    }
+
+    /// How many were sent so far, whatever became of them.
+    pub fn submitted(&self) -> u64 {
+        self.shared.next.load(Ordering::Relaxed)
     }
 
     /// Waits until `more` further transactions are acknowledged.
@@ -83,7 +109,7 @@ impl Shared {
     }
 }
 
-async fn client(shared: Arc<Shared>, gateways: Vec<Gateway>, index: usize) {
+async fn client(shared: Arc<Shared>, gateways: Vec<Gateway>, index: usize, pause: Duration) {
     let mut turn = index;
     while !shared.stop.load(Ordering::Relaxed) {
         let key = format!("load-{}", shared.next.fetch_add(1, Ordering::Relaxed));
@@ -92,6 +118,7 @@ async fn client(shared: Arc<Shared>, gateways: Vec<Gateway>, index: usize) {
         let outcome = tokio::time::timeout(Duration::from_secs(15), gateway.submit(call)).await;
         if matches!(outcome, Ok(Ok(_))) {
             shared.lock().push(key);
+            sleep(pause).await;
         } else {
             turn += 1;
             sleep(Duration::from_millis(20)).await;
@@ -104,11 +131,14 @@ async fn client(shared: Arc<Shared>, gateways: Vec<Gateway>, index: usize) {
 /// # Errors
 /// The first key that is not.
 pub async fn assert_all_there(gateway: &Gateway, keys: &[String]) -> anyhow::Result<()> {
-    for key in keys {
-        let value = gateway.evaluate(Call::new("asset", "Get", [key.clone()])).await?;
-        if value != key.as_bytes() {
-            bail!("{key} was acknowledged, and {} has {value:?}", gateway.address());
-        }
+    let lookups = keys.iter().map(|key| assert_there(gateway, key));
+    stream::iter(lookups).buffer_unordered(LOOKUPS).try_collect().await
+}
+
+async fn assert_there(gateway: &Gateway, key: &str) -> anyhow::Result<()> {
+    let value = gateway.evaluate(Call::new("asset", "Get", [key])).await?;
+    if value != key.as_bytes() {
+        bail!("{key} was acknowledged, and {} has {value:?}", gateway.address());
     }
     Ok(())
 }
