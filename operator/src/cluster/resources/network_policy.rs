@@ -132,3 +132,7 @@ pub(super) fn ingress(
         ..NetworkPolicySpec::default()
     }
 }
+
+#[cfg(test)]
+#[path = "network_policy_tests.rs"]
+mod tests;
