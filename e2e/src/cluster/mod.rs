@@ -12,6 +12,7 @@
 
 pub mod access;
 pub mod figures;
+pub mod fixture;
 pub mod forward;
 pub mod load;
 pub mod namespace;
@@ -21,6 +22,7 @@ pub mod prometheus;
 pub mod tools;
 
 pub use access::Identity;
+pub use fixture::Fixture;
 pub use namespace::{Namespace, patience};
 pub use operator::{Operator, Restless};
 

@@ -83,8 +83,13 @@ impl Prometheus {
     /// # Errors
     /// When Prometheus does not answer.
     pub async fn query(&self, expression: &str) -> anyhow::Result<Vec<Value>> {
+        let encode = |byte: u8| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' => char::from(byte).to_string(),
+            other => format!("%{other:02X}"),
+        };
+        let expression: String = expression.bytes().map(encode).collect();
         let answer = self.get(&format!("/api/v1/query?query={expression}")).await?;
-        Ok(answer["data"]["result"].as_array().cloned().context("no result")?)
+        answer["data"]["result"].as_array().cloned().context("no result")
     }
 
     async fn get(&self, path: &str) -> anyhow::Result<Value> {
