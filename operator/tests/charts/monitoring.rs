@@ -83,6 +83,9 @@ fn names(expression: &str) -> Names {
     for (index, token) in tokens.iter().enumerate() {
         let next = tokens.get(index + 1);
         let opens = next == Some(&Token::Sign('('));
+        // `sum by (label) (…)`: the operation's name stands before its list.
+        let is_operation =
+            matches!(next, Some(Token::Word(word)) if ["by", "without"].contains(&word.as_str()));
         match token {
             Token::Sign('{') => in_matchers = true,
             Token::Sign('}') => in_matchers = false,
@@ -92,7 +95,7 @@ fn names(expression: &str) -> Names {
                 names.labels.insert(word.clone());
             }
             Token::Word(word) if LISTS.contains(&word.as_str()) => in_list = opens,
-            Token::Word(word) if opens || WORDS.contains(&word.as_str()) => {}
+            Token::Word(word) if opens || is_operation || WORDS.contains(&word.as_str()) => {}
             Token::Word(word) => {
                 names.metrics.insert(word.clone());
             }

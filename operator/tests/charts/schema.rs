@@ -10,7 +10,8 @@ fn the_schema_of_networks_is_that_of_the_kinds() {
     check_or_write("charts/weft-network/values.schema.json", &(schema + "\n"));
 }
 
-fn network_schema() -> Value {
+/// The schema, from `crds/`.
+pub fn network_schema() -> Value {
     json!({
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Values of weft-network",
