@@ -126,6 +126,33 @@ fn consenters_change_one_an_update() {
 }
 
 #[test]
+fn a_policy_that_the_spec_does_not_set_any_more_is_the_default_again() {
+    let network = Network::new(2, 1);
+    let plain = desired(&network);
+    let mut any = plain.clone();
+    any.policies.endorsement = Some("ANY Endorsement".to_owned());
+    let (config, _) = settle(&network, genesis_config(&plain), &any);
+    assert_eq!(differences(&config, &plain).unwrap(), [Edit::Policy(keys::ENDORSEMENT)]);
+    let (config, steps) = settle(&network, config, &plain);
+    assert_eq!(steps, 1);
+    assert!(differences(&config, &plain).unwrap().is_empty());
+}
+
+#[test]
+fn a_consenter_goes_and_comes_back_with_its_endpoint() {
+    let network = Network::new(1, 3);
+    let three = desired(&network);
+    let config = genesis_config(&three);
+    let lost = three.orderers[1].endpoint.clone();
+    let without = apply(&config, &three, &[Edit::RemoveConsenter(lost.clone())]).unwrap();
+    let bundle = Bundle::new(three.id.clone(), without.clone()).unwrap();
+    assert!(bundle.orderer_endpoints().iter().all(|(_, at)| **at != lost));
+    assert!(differences(&without, &three).unwrap().is_empty(), "endpoints follow consenters");
+    let missing = consenter_differences(&without, &three).unwrap();
+    assert_eq!(missing, [Edit::AddConsenter(lost)]);
+}
+
+#[test]
 fn the_consensus_type_stays() {
     let network = Network::new(1, 1);
     let raft = desired(&network);
