@@ -1,17 +1,11 @@
-//! `weft`: a ledger network on this machine from one manifest.
+//! `weft`: ledger networks on this machine and in clusters. Called by a link named
+//! `kubectl-weft`, it is that program.
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use weft_operator::cli::{Cli, report};
+use weft_operator::cli::{self, Name};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match Cli::parse().run().await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {}", report(error.as_ref()));
-            ExitCode::FAILURE
-        }
-    }
+    cli::main(Name::Weft).await
 }

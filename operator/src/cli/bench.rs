@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use weft_client::{Call, ClientError, Gateway};
 use weft_types::ValidationCode;
 
-use super::{CommandError, Output, report, target};
+use super::{CommandError, Output, local, report};
 use crate::local::layout::Layout;
 use crate::local::process::Usage;
 use crate::local::state::State;
@@ -161,20 +161,20 @@ pub(super) async fn bench(dir: &Path, args: BenchArgs, output: Output) -> Result
         return catch_up::catch_up(dir, output).await;
     }
     let report = load(dir, args).await?;
-    match output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),
-        Output::Text => print(&report),
+    match output.structured(&report)? {
+        Some(text) => print!("{text}"),
+        None => print(&report),
     }
     Ok(())
 }
 
 async fn load(dir: &Path, args: BenchArgs) -> Result<BenchReport, CommandError> {
-    let file = target::connection_file(dir)?;
+    let file = local::connection_file(dir)?;
     let chaincode = args.chaincode.clone().unwrap_or_else(|| file.chaincode.clone());
     let mut gateways = Vec::new();
     for org in &file.orgs {
         if args.orgs.is_empty() || args.orgs.contains(&org.msp_id) {
-            gateways.push(target::gateway(&file, org, &org.peer, None)?);
+            gateways.push(local::gateway(&file, org, &org.peer, None)?);
         }
     }
     if gateways.is_empty() {

@@ -1,24 +1,29 @@
 //! `weft invoke` and `weft query`.
 
-use std::path::Path;
-
 use bytes::Bytes;
 use clap::Args;
 use serde_json::json;
 use weft_client::Call;
 
-use super::{CommandError, Output, target};
+use super::cluster::patiently;
+use super::target::{Reached, Target, Wanted};
+use super::{CommandError, Output};
 
 /// A call of a contract's function.
 #[derive(Debug, Args)]
 pub struct CallArgs {
-    /// Organization to act for, by MSP id; the first one when absent.
+    /// Organization to act for, by MSP id (in a cluster by name as well). When absent, the first
+    /// one; in a cluster, the only member of the channel.
     #[arg(long, value_name = "MSP_ID")]
     org: Option<String>,
-    /// Channel; the network's first one when absent.
+    /// The organization's user to act as. When absent, the first that is not the administrator,
+    /// or else the administrator.
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// Channel. When absent, the network's first one; in a cluster, the namespace's only one.
     #[arg(long, value_name = "ID")]
     channel: Option<String>,
-    /// Chaincode; the channel's first one when absent.
+    /// Chaincode. When absent, the channel's first one; in a cluster, its only one.
     #[arg(long, value_name = "NAME")]
     chaincode: Option<String>,
     /// Organizations that endorse, by MSP id; worked out from the policy when absent.
@@ -32,41 +37,63 @@ pub struct CallArgs {
 }
 
 /// Submits a transaction and prints its result once it is committed.
-pub(super) async fn invoke(dir: &Path, args: CallArgs, output: Output) -> Result<(), CommandError> {
-    let (gateway, call) = prepare(dir, args)?;
-    let submitted = gateway.submit(call).await?;
+pub(super) async fn invoke(
+    target: &Target,
+    args: CallArgs,
+    output: Output,
+) -> Result<(), CommandError> {
+    let (reached, call) = prepare(target, args).await?;
+    let submitting = reached.gateway();
+    let submitted = patiently("waiting for the commit", submitting.submit(call))
+        .await
+        .map_err(|error| reached.explain(error))?;
+    let id = submitted.tx_id.to_string();
+    let answer = json!({"transactionId": id, "result": value(&submitted.result)});
     match output {
         Output::Text => {
-            eprintln!("committed {}", submitted.tx_id);
+            eprintln!("committed {id}");
             print_result(&submitted.result);
         }
-        Output::Json => {
-            let id = submitted.tx_id.to_string();
-            println!("{}", json!({"transactionId": id, "result": value(&submitted.result)}));
-        }
+        Output::Json => println!("{answer}"),
+        Output::Yaml => print!("{}", serde_yaml::to_string(&answer)?),
     }
     Ok(())
 }
 
 /// Evaluates a function and prints its result.
-pub(super) async fn query(dir: &Path, args: CallArgs, output: Output) -> Result<(), CommandError> {
-    let (gateway, call) = prepare(dir, args)?;
-    let result = gateway.evaluate(call).await?;
+pub(super) async fn query(
+    target: &Target,
+    args: CallArgs,
+    output: Output,
+) -> Result<(), CommandError> {
+    let (reached, call) = prepare(target, args).await?;
+    let asking = reached.gateway();
+    let result = patiently("waiting for the answer", asking.evaluate(call))
+        .await
+        .map_err(|error| reached.explain(error))?;
+    let answer = json!({"result": value(&result)});
     match output {
         Output::Text => print_result(&result),
-        Output::Json => println!("{}", json!({"result": value(&result)})),
+        Output::Json => println!("{answer}"),
+        Output::Yaml => print!("{}", serde_yaml::to_string(&answer)?),
     }
     Ok(())
 }
 
-fn prepare(dir: &Path, args: CallArgs) -> Result<(weft_client::Gateway, Call), CommandError> {
-    let file = target::connection_file(dir)?;
-    let org = target::organization(&file, args.org.as_deref())?;
-    let gateway = target::gateway(&file, org, &org.peer, args.channel.as_deref())?;
-    let chaincode = args.chaincode.unwrap_or_else(|| file.chaincode.clone());
-    let mut call = Call::new(&chaincode, &args.function, args.args);
+async fn prepare(target: &Target, args: CallArgs) -> Result<(Reached, Call), CommandError> {
+    let wanted = Wanted {
+        org: args.org,
+        user: args.user,
+        as_admin: false,
+        channel: args.channel,
+        chaincode: args.chaincode,
+        needs_chaincode: true,
+        any_member: false,
+    };
+    let reached = target.reach(&wanted).await?;
+    let mut call = Call::new(&reached.chaincode, &args.function, args.args);
     call.organizations = args.endorsers;
-    Ok((gateway, call))
+    Ok((reached, call))
 }
 
 fn print_result(result: &Bytes) {

@@ -61,10 +61,10 @@ pub(super) async fn up(dir: &Path, args: UpArgs, output: Output) -> Result<(), C
     let connection_file = runner.layout().connection();
     drop(runner);
     eprintln!("ready in {:.1} s", begun.elapsed().as_secs_f64());
-    match output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&connection)?),
-        Output::Text if args.quiet => {}
-        Output::Text => hint(dir, &connection, &connection_file, args.detach),
+    match output.structured(&connection)? {
+        Some(text) => print!("{text}"),
+        None if args.quiet => {}
+        None => hint(dir, &connection, &connection_file, args.detach),
     }
     if !args.detach {
         look_after(dir, &weft, progress).await?;

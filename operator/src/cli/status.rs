@@ -6,6 +6,8 @@ use serde::Serialize;
 use weft_client::Peer;
 use weft_types::{ChannelId, Timestamp};
 
+use super::cluster::{self, status::StatusArgs};
+use super::target::Target;
 use super::{CommandError, Output, report};
 use crate::local::access::Access;
 use crate::local::layout::{Layout, ORDERING};
@@ -66,12 +68,26 @@ pub struct ChaincodeState {
     pub package_id: String,
 }
 
+/// Prints the status of the network on this machine, or of those of a namespace.
+pub(super) async fn run(
+    target: &Target,
+    args: StatusArgs,
+    output: Output,
+) -> Result<(), CommandError> {
+    let dir = match target {
+        Target::Local(dir) if args.network.is_none() && !args.all_namespaces => dir,
+        // A network's name or all namespaces mean a cluster; the error says how to choose one.
+        _ => return cluster::status::status(target.cluster("status").await?, args, output).await,
+    };
+    status(dir, output).await
+}
+
 /// Prints the status.
-pub(super) async fn status(dir: &Path, output: Output) -> Result<(), CommandError> {
+async fn status(dir: &Path, output: Output) -> Result<(), CommandError> {
     let status = gather(dir).await?;
-    match output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&status)?),
-        Output::Text => print(&status),
+    match output.structured(&status)? {
+        Some(text) => print!("{text}"),
+        None => print(&status),
     }
     Ok(())
 }

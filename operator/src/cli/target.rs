@@ -1,68 +1,114 @@
-//! Which peer, channel and user a command means.
+//! Where a command goes: a network on this machine, or one in a cluster; and the peer, channel
+//! and identity that a call uses there.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use weft_client::{Connection, ConnectionSpec, Gateway};
-use weft_crypto::{Certificate, PrivateKey};
+use weft_client::{ClientError, Connection, Gateway, Peer};
 use weft_msp::SigningIdentity;
-use weft_types::{ChannelId, MspId};
+use weft_types::ChannelId;
 
-use super::CommandError;
-use crate::local::LocalError;
-use crate::local::connection::{ConnectionFile, OrgEntry};
-use crate::local::files;
-use crate::local::layout::Layout;
+use super::cluster::{self, ClusterArgs, Context, Forward};
+use super::{CommandError, local, report};
 
-/// The network's connection file.
-///
-/// # Errors
-/// [`LocalError::NoNetwork`] when there is none.
-pub(super) fn connection_file(dir: &Path) -> Result<ConnectionFile, CommandError> {
-    let folder = std::path::absolute(dir)?;
-    let layout = Layout::new(folder.clone());
-    let file = ConnectionFile::load(&layout)?;
-    Ok(file.ok_or(LocalError::NoNetwork { folder })?)
+/// Where a command goes.
+#[derive(Clone, Debug)]
+pub(super) enum Target {
+    /// The network of a folder of this machine.
+    Local(PathBuf),
+    /// A namespace of a cluster.
+    Cluster(ClusterArgs),
 }
 
-/// The organization of that MSP id, or the first one.
-pub(super) fn organization<'a>(
-    file: &'a ConnectionFile,
-    msp_id: Option<&str>,
-) -> Result<&'a OrgEntry, CommandError> {
-    let found = match msp_id {
-        Some(id) => file.orgs.iter().find(|org| org.msp_id == id),
-        None => file.orgs.first(),
-    };
-    found.ok_or_else(|| {
-        let known: Vec<&str> = file.orgs.iter().map(|org| org.msp_id.as_str()).collect();
-        let wanted = msp_id.unwrap_or_default();
-        format!("no organization {wanted:?} in the network; there are: {}", known.join(", ")).into()
-    })
+/// What a call says about where it goes; what is absent is worked out.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Wanted {
+    /// Organization to act for: its MSP id, or in a cluster its name too.
+    pub org: Option<String>,
+    /// One of its users.
+    pub user: Option<String>,
+    /// Whether its administrator is the default user.
+    pub as_admin: bool,
+    /// Channel.
+    pub channel: Option<String>,
+    /// Chaincode.
+    pub chaincode: Option<String>,
+    /// Whether the call is one of a chaincode.
+    pub needs_chaincode: bool,
+    /// Whether any member will do, where there are several.
+    pub any_member: bool,
 }
 
-/// A gateway client of an organization's user, on `channel` or the network's first channel.
-pub(super) fn gateway(
-    file: &ConnectionFile,
-    org: &OrgEntry,
-    peer: &str,
-    channel: Option<&str>,
-) -> Result<Gateway, CommandError> {
-    let channel = ChannelId::new(channel.unwrap_or(&file.channel))?;
-    let spec = ConnectionSpec {
-        address: peer.to_owned(),
-        server_name: Some(org.tls_server_name.clone()),
-        roots: Certificate::all_from_pem(&text(&org.tls_ca_cert)?)?,
-        client: None,
-    };
-    let signer = SigningIdentity::new(
-        MspId::new(&org.msp_id)?,
-        Certificate::from_pem(&text(&org.user.cert)?)?,
-        PrivateKey::from_pkcs8_pem(&text(&org.user.key)?)?,
-    )?;
-    Ok(Gateway::new(Connection::new(&spec)?, channel, Arc::new(signer)))
+/// A peer to talk to, and someone to talk as.
+pub(super) struct Reached {
+    /// To the peer.
+    pub connection: Connection,
+    /// Who signs.
+    pub signer: Arc<SigningIdentity>,
+    /// The channel.
+    pub channel: ChannelId,
+    /// The chaincode; empty when the call is of none.
+    pub chaincode: String,
+    /// What the connection goes through, as long as it is used.
+    pub forward: Option<Forward>,
 }
 
-fn text(path: &Path) -> Result<String, CommandError> {
-    files::read_text(path)?.ok_or_else(|| format!("{} is gone", path.display()).into())
+impl Target {
+    /// Finds the peer and the identity of a call.
+    ///
+    /// # Errors
+    /// What is missing or ambiguous, and what there is to choose from.
+    pub(super) async fn reach(&self, wanted: &Wanted) -> Result<Reached, CommandError> {
+        match self {
+            Target::Local(dir) => local::reach(dir, wanted),
+            Target::Cluster(args) => cluster::reach(&Context::open(args).await?, wanted).await,
+        }
+    }
+
+    /// The folder, for a command that is about this machine.
+    ///
+    /// # Errors
+    /// When a cluster was chosen; `instead` says what to do there.
+    pub(super) fn local(&self, command: &str, instead: &str) -> Result<&PathBuf, CommandError> {
+        match self {
+            Target::Local(dir) => Ok(dir),
+            Target::Cluster(_) => {
+                Err(format!("{command} is for a network on this machine; {instead}").into())
+            }
+        }
+    }
+
+    /// The cluster, for a command that is about one.
+    ///
+    /// # Errors
+    /// When none was chosen, or as [`Context::open`].
+    pub(super) async fn cluster(&self, command: &str) -> Result<Context, CommandError> {
+        match self {
+            Target::Cluster(args) => Ok(Context::open(args).await?),
+            Target::Local(_) => Err(format!(
+                "{command} is for a network in a cluster: call it as `kubectl weft {command}`, or add --cluster or -n NAMESPACE"
+            )
+            .into()),
+        }
+    }
+}
+
+impl Reached {
+    /// The peer's Gateway.
+    pub(super) fn gateway(&self) -> Gateway {
+        Gateway::new(self.connection.clone(), self.channel.clone(), self.signer.clone())
+    }
+
+    /// The peer itself.
+    pub(super) fn peer(&self) -> Peer {
+        Peer::new(self.connection.clone(), self.signer.clone())
+    }
+
+    /// A call's error, with what happened to the port-forward beneath it.
+    pub(super) fn explain(&self, error: ClientError) -> CommandError {
+        match self.forward.as_ref().and_then(Forward::problem) {
+            Some(problem) => format!("{}; {problem}", report(&error)).into(),
+            None => error.into(),
+        }
+    }
 }

@@ -74,9 +74,9 @@ pub(super) async fn catch_up(dir: &Path, output: Output) -> Result<(), CommandEr
     let restored = restore(&mut runner, &layout, &peer, &data, &aside).await;
     let report = measured?;
     restored?;
-    match output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),
-        Output::Text => print(&report),
+    match output.structured(&report)? {
+        Some(text) => print!("{text}"),
+        None => print(&report),
     }
     Ok(())
 }
