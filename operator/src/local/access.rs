@@ -5,26 +5,16 @@ use std::sync::Arc;
 
 use weft_client::{ClientError, Connection, ConnectionSpec, Gateway, Orderer, Participation, Peer};
 use weft_crypto::Certificate;
-use weft_msp::SigningIdentity;
-use weft_rpc::tls::TlsIdentity;
 use weft_types::{ChannelId, MspId};
 
 use super::layout::{Layout, ORDERING};
 use super::material::{self, MaterialError, OrgMaterial};
 use super::nodes::Node;
+pub use crate::cluster::identity::Actor;
 use crate::model::Network;
 
 /// Name of the administrator that every organization has.
 pub const ADMIN: &str = "admin";
-
-/// Someone with keys.
-#[derive(Clone)]
-pub struct Actor {
-    /// The identity that signs.
-    pub signer: Arc<SigningIdentity>,
-    /// The certificate shown on connections.
-    pub tls: TlsIdentity,
-}
 
 /// Reaches nodes; knows each organization's TLS root and administrator.
 #[derive(Clone)]

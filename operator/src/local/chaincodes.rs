@@ -5,21 +5,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use prost::Message;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 use weft_client::lifecycle::{self, Definition};
 use weft_client::{Orderer, Peer};
-use weft_msp::policy::dsl;
-use weft_package::{Connection, Label, Package};
-use weft_protos::peer::{ApplicationPolicy, application_policy};
 
 use super::error::LocalError;
 use super::nodes::{HOST, Node, beside};
 use super::process::Program as Process;
 use super::runner::Runner;
 use super::state::State;
-use crate::model::{Chaincode, Channel, Endorsement, Program};
+use crate::cluster::ledger::chaincode::{self as shared, PackageFile, is_approval_of};
+use crate::model::{Chaincode, Channel, Program};
 
 /// Time for a contract's program to listen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -69,13 +66,12 @@ impl Runner {
     ) -> Result<ChaincodeChanges, LocalError> {
         let mut changes = ChaincodeChanges::default();
         let address = self.service_address(channel, chaincode)?;
-        let package = make_package(chaincode, &address)?;
-        let package_id = package_id(chaincode, &package)?;
-        self.state.packages.insert(name(channel, chaincode), package_id.clone());
-        changes.started = self.ensure_program(channel, chaincode, &address, &package_id).await?;
+        let PackageFile { bytes, id } = shared::package(chaincode, &address)?;
+        self.state.packages.insert(name(channel, chaincode), id.clone());
+        changes.started = self.ensure_program(channel, chaincode, &address, &id).await?;
         let peers = self.channel_peers(channel);
-        changes.installed = self.install(&peers, &package, &package_id).await?;
-        self.ensure_definition(channel, chaincode, &package_id, &mut changes).await?;
+        changes.installed = self.install(&peers, &bytes, &id).await?;
+        self.ensure_definition(channel, chaincode, &id, &mut changes).await?;
         self.await_endorsers(channel, chaincode).await?;
         Ok(changes)
     }
@@ -186,23 +182,10 @@ impl Runner {
             let what = format!("chaincode {name} needs a peer to run on");
             return Err(LocalError::Channel { channel: channel.id.clone(), what });
         };
-        let policy = policy(chaincode)?;
         let committed = lifecycle::committed(first, &channel.id, name)
             .await
             .map_err(step("query the definition of"))?;
-        let unchanged = committed.as_ref().is_some_and(|committed| {
-            committed.version == chaincode.version
-                && committed.validation_parameter == policy
-                && committed.init_required == chaincode.init_required
-        });
-        let sequence = committed.as_ref().map_or(0, |committed| committed.sequence);
-        let definition = Definition {
-            name: name.clone(),
-            version: chaincode.version.clone(),
-            sequence: if unchanged { sequence } else { sequence + 1 },
-            policy,
-            init_required: chaincode.init_required,
-        };
+        let (definition, unchanged) = shared::definition(chaincode, committed.as_ref())?;
         for organization in &channel.organizations {
             if self.approve(channel, organization, &peers, &definition, package_id).await? {
                 changes.approved.push(organization.clone());
@@ -241,7 +224,7 @@ impl Runner {
             let found = lifecycle::approved(peer, &channel.id, name, definition.sequence)
                 .await
                 .map_err(step())?;
-            approved &= found.is_some_and(|found| same_package(&found, definition, package_id));
+            approved &= found.is_some_and(|found| is_approval_of(&found, definition, package_id));
         }
         if approved {
             return Ok(false);
@@ -358,62 +341,11 @@ fn is_running(state: &State, key: &str) -> bool {
     state.processes.get(key).is_some_and(|process| process.is_running())
 }
 
-fn make_package(chaincode: &Chaincode, address: &str) -> Result<Bytes, LocalError> {
-    let failed = |source| LocalError::Package {
-        chaincode: chaincode.name.clone(),
-        source: Box::new(source),
-    };
-    let label =
-        Label::new(format!("{}_{}", chaincode.name, chaincode.version)).map_err(|error| {
-            LocalError::Chaincode { chaincode: chaincode.name.clone(), what: error.to_string() }
-        })?;
-    Package::build(&label, &Connection::plain(address)).map_err(failed)
-}
-
-fn package_id(chaincode: &Chaincode, package: &Bytes) -> Result<String, LocalError> {
-    Package::parse(package).map(|package| package.id().to_string()).map_err(|source| {
-        LocalError::Package { chaincode: chaincode.name.clone(), source: Box::new(source) }
-    })
-}
-
 fn environment(chaincode: &Chaincode, address: &str, package_id: &str) -> Vec<(String, String)> {
     let mut env = chaincode.env.clone();
     env.push(("CHAINCODE_ID".to_owned(), package_id.to_owned()));
     env.push(("CHAINCODE_SERVER_ADDRESS".to_owned(), address.replace(HOST, "127.0.0.1")));
     env
-}
-
-/// The encoded `ApplicationPolicy`.
-fn policy(chaincode: &Chaincode) -> Result<Bytes, LocalError> {
-    use application_policy::Type;
-    let kind = match &chaincode.endorsement {
-        Endorsement::ChannelPolicy(path) => Type::ChannelConfigPolicyReference(path.clone()),
-        Endorsement::Signature(text) => {
-            let envelope = dsl::parse(text).map_err(|error| LocalError::Chaincode {
-                chaincode: chaincode.name.clone(),
-                what: format!("spec.endorsementPolicy: {error}"),
-            })?;
-            Type::SignaturePolicy(envelope)
-        }
-    };
-    Ok(ApplicationPolicy { r#type: Some(kind) }.encode_to_vec().into())
-}
-
-fn same_package(
-    approved: &weft_protos::lifecycle::QueryApprovedChaincodeDefinitionResult,
-    definition: &Definition,
-    package_id: &str,
-) -> bool {
-    use weft_protos::lifecycle::chaincode_source::Type;
-    let source = approved.source.as_ref().and_then(|source| source.r#type.as_ref());
-    let package = match source {
-        Some(Type::LocalPackage(local)) => local.package_id == package_id,
-        _ => false,
-    };
-    package
-        && approved.version == definition.version
-        && approved.validation_parameter == definition.policy
-        && approved.init_required == definition.init_required
 }
 
 /// Where the program is: a path is taken from the manifest's folder, a bare name from beside

@@ -3,17 +3,17 @@
 use std::path::PathBuf;
 
 use weft_client::ClientError;
-use weft_package::PackageError;
 use weft_types::ChannelId;
 
 use super::files::FileError;
 use super::material::MaterialError;
-use crate::node_settings::NodeSettingsError;
 use super::process::ProcessError;
 use super::state::StateError;
 use crate::channel_config::ChannelConfigError;
+use crate::cluster::ledger::LedgerError;
 use crate::manifest::ManifestError;
 use crate::model::Problems;
+use crate::node_settings::NodeSettingsError;
 
 /// A run that failed: the step, the field, node or channel, and the cause.
 #[derive(Debug, thiserror::Error)]
@@ -143,15 +143,9 @@ pub enum LocalError {
         /// The name.
         name: String,
     },
-    /// A chaincode's package.
-    #[error("chaincode {chaincode}: failed to make its package")]
-    Package {
-        /// The chaincode.
-        chaincode: String,
-        /// Why.
-        #[source]
-        source: Box<PackageError>,
-    },
+    /// A chaincode's package or policy cannot be made.
+    #[error(transparent)]
+    Ledger(LedgerError),
     /// A chaincode cannot be used as declared.
     #[error("chaincode {chaincode}: {what}")]
     Chaincode {
@@ -196,4 +190,5 @@ wraps!(
     Material(MaterialError),
     Process(ProcessError),
     ChannelConfig(ChannelConfigError),
+    Ledger(LedgerError),
 );

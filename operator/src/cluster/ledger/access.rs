@@ -14,8 +14,8 @@ use weft_crypto::Certificate;
 use weft_types::MspId;
 
 use super::CALL;
+pub use crate::cluster::identity::Actor;
 use crate::cluster::topology::NodeKind;
-pub use crate::local::access::Actor;
 
 /// A running node, as it is reached and recognised.
 #[derive(Clone, Debug, PartialEq, Eq)]
