@@ -1,6 +1,6 @@
-//! `weft-operator`: the cluster side of the kinds. Today it prints, writes and checks what is
-//! generated from their types: the CustomResourceDefinitions in `crds/` and the reference pages
-//! in `docs/`.
+//! `weft-operator`: brings networks in a Kubernetes cluster to what their objects say. It also
+//! prints, writes and checks what is generated from the kinds' types: the
+//! CustomResourceDefinitions in `crds/` and the reference pages in `docs/`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use kube::ResourceExt;
-use weft_operator::{api, reference};
+use weft_operator::cluster::run::RunArgs;
+use weft_operator::{api, cluster, reference};
 
 #[derive(Parser)]
 #[command(name = "weft-operator", version, about = "The operator of weft.dev networks")]
@@ -19,6 +20,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run the operator against the cluster that it is in, or that the kubeconfig names.
+    Run(Box<RunArgs>),
     /// Print the CustomResourceDefinitions, or keep a folder of them.
     Crd(FolderArgs),
     /// Print the reference pages on the manifest and the node's settings, or keep them in a
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<()> {
     let (args, files) = match cli.command {
+        Command::Run(args) => return run_operator(*args),
         Command::Crd(args) => (args, crds()?),
         Command::Docs(args) => (args, reference::pages()?),
     };
@@ -62,6 +66,11 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         print!("{text}");
     }
     Ok(())
+}
+
+fn run_operator(args: RunArgs) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
+    Ok(runtime.block_on(cluster::run::run(args))?)
 }
 
 /// File name and text of each definition.

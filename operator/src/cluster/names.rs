@@ -45,6 +45,8 @@ pub mod label {
     pub const CHAINCODE: &str = "weft.dev/chaincode";
     /// Name of the node.
     pub const NODE: &str = "weft.dev/node";
+    /// On Secrets of users: the channel for whose pending update they hold signatures.
+    pub const CHANNEL_SIGNATURE: &str = "weft.dev/channel-signature";
     /// Name of the user whose identity a Secret holds.
     pub const USER: &str = "weft.dev/user";
     /// Name of the Deployment and Service of one program of a `Chaincode`.
@@ -97,6 +99,8 @@ pub mod component {
     pub const MSP: &str = "msp";
     /// A genesis block.
     pub const GENESIS: &str = "genesis";
+    /// A config update that waits for signatures.
+    pub const UPDATE: &str = "update";
 }
 
 /// Ports. They are the customary ones of Fabric.
@@ -147,6 +151,12 @@ pub mod key {
     pub const MSP_ID: &str = "mspId";
     /// Settings ConfigMap: the node's settings.
     pub const SETTINGS: &str = "node.yaml";
+    /// Update ConfigMap, binary: the encoded `ConfigUpdate` to sign.
+    pub const UPDATE: &str = "update.pb";
+    /// Update ConfigMap: MSP ids of those whose signature is missing, one a line.
+    pub const NEEDED: &str = "needed";
+    /// Secret with signatures: an encoded `ConfigUpdateEnvelope`.
+    pub const SIGNATURE: &str = "signature.pb";
     /// Genesis ConfigMap, binary: the block.
     pub const GENESIS: &str = "genesis.block";
 }
@@ -221,6 +231,11 @@ pub fn node_identity(node: &str) -> String {
 /// The ConfigMap with a channel's genesis block.
 pub fn genesis(channel: &str) -> String {
     format!("{channel}-genesis")
+}
+
+/// The ConfigMap with a channel's update that waits for signatures.
+pub fn pending_update(channel: &str) -> String {
+    format!("{channel}-update")
 }
 
 /// The host by which a Service is reached from every namespace of the cluster.

@@ -5,6 +5,7 @@
 //! Paths and JSON are those of Fabric's operations service, so that its dashboards and probes
 //! work unchanged.
 
+pub mod certificates;
 pub mod health;
 pub mod logging;
 pub mod logspec;

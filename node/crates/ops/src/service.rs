@@ -58,6 +58,7 @@ impl Operations {
             .layer(from_fn(require_certificate));
         Router::new()
             .route("/healthz", get(healthz))
+            .route("/readyz", get(healthz))
             .route("/version", get(version))
             .merge(guarded)
             .layer(DefaultBodyLimit::max(MAX_BODY))

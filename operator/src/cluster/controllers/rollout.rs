@@ -18,6 +18,8 @@ pub struct NodeState {
     pub caught_up: bool,
     /// Whether it leads a channel.
     pub leads: bool,
+    /// Why it must not stop now, if it must not; for people.
+    pub held: Option<String>,
 }
 
 /// The template of a node that exists, against the one that it should have.
@@ -52,12 +54,13 @@ pub fn decide(nodes: &[NodeState]) -> Rollout {
     let mut rollout = Rollout::default();
     rollout.apply.extend(free.iter().map(|node| node.name.clone()));
     let Some(next) = rest.iter().min_by_key(|node| node.leads) else { return rollout };
-    let others = nodes.iter().filter(|node| node.name != next.name);
-    let hindrance = others.filter_map(|node| Some((node, hindrance(node)?))).next();
-    match hindrance {
-        None => rollout.apply.push(next.name.clone()),
-        Some((node, why)) => rollout.because = Some(format!("{} {why}", node.name)),
+    let mut others = nodes.iter().filter(|node| node.name != next.name);
+    let hindrance = |node: &NodeState| Some(format!("{} {}", node.name, hindrance(node)?));
+    let hindrance = others.find_map(hindrance).or_else(|| next.held.clone());
+    if hindrance.is_none() {
+        rollout.apply.push(next.name.clone());
     }
+    rollout.because = hindrance;
     let waits = |node: &&&NodeState| !rollout.apply.contains(&node.name);
     rollout.waiting = rest.iter().filter(waits).map(|node| node.name.clone()).collect();
     rollout
@@ -75,7 +78,7 @@ fn hindrance(node: &NodeState) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    /// `a!` outdated, `a-` not ready, `a~` behind, `a*` leads, `a?` missing.
+    /// `a!` outdated, `a-` not ready, `a~` behind, `a*` leads, `a?` missing, `a=` held.
     fn node(text: &str) -> NodeState {
         let has = |mark: char| text.contains(mark);
         NodeState {
@@ -88,6 +91,7 @@ mod tests {
             ready: !has('-') && !has('?'),
             caught_up: !has('~'),
             leads: has('*'),
+            held: has('=').then(|| "quorum".to_owned()),
         }
     }
 
@@ -117,6 +121,7 @@ mod tests {
     fn a_node_behind_or_down_holds_the_others_back() {
         check("a!* b~ c!", "b", "a c");
         check("a! b? c", "b c", "a");
+        check("a!= b c", "b c", "a");
     }
 
     #[test]

@@ -1,0 +1,21 @@
+//! A reconciliation that did not come to its end.
+
+use super::holder::HolderError;
+use crate::cluster::apply::ApplyError;
+
+/// Why; it is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// The API server did not do its part.
+    #[error(transparent)]
+    Apply(ApplyError),
+    /// A holder's part could not be made.
+    #[error(transparent)]
+    Holder(HolderError),
+}
+
+impl From<ApplyError> for ReconcileError {
+    fn from(source: ApplyError) -> Self {
+        ReconcileError::Apply(source)
+    }
+}
