@@ -1,6 +1,6 @@
-//! Which certificates a network needs, and when each is issued again. Pure: the caller keeps
-//! keys and certificates (files for `weft up`, Secrets for the controllers) and carries the
-//! decisions out.
+//! Which certificates a network needs, and when each is issued again. Pure, but that new keys are
+//! drawn at random: the caller keeps keys and certificates (files for `weft up`, Secrets for the
+//! controllers) and tells the time.
 //!
 //! Every organization has two roots, one for identities and one for TLS, as Fabric's MSP
 //! folders expect (`cacerts`, `tlscacerts`). Roles are organizational units (NodeOUs). A leaf
@@ -291,83 +291,5 @@ pub fn fingerprint(certificate: &Certificate) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const DAY: u64 = 24 * 3600;
-
-    fn certificates() -> Certificates {
-        Certificates {
-            duration: Duration::from_secs(90 * DAY),
-            renew_before: Duration::from_secs(30 * DAY),
-            ca_duration: Duration::from_secs(3650 * DAY),
-        }
-    }
-
-    fn root(now: Timestamp, name: &str) -> CertificateAuthority {
-        let msp_id = MspId::new(name).unwrap();
-        let profile = root_profile(&msp_id, RootUse::Tls, now, &certificates());
-        CertificateAuthority::new_root(PrivateKey::generate().unwrap(), &profile).unwrap()
-    }
-
-    fn leaf() -> Leaf {
-        Leaf {
-            common_name: "peer0".to_owned(),
-            role: Role::Peer,
-            root: RootUse::Tls,
-            hosts: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
-        }
-    }
-
-    #[test]
-    fn a_leaf_is_renewed_in_its_last_days_and_not_before() {
-        let now = Timestamp::from_seconds(1_800_000_000);
-        let ca = root(now, "Org1MSP");
-        let key = PrivateKey::generate().unwrap();
-        let profile = leaf().profile(ca.certificate(), now, &certificates());
-        let certificate = ca.issue(key.public_key(), &profile).unwrap();
-        let due_after = |days: u64| {
-            let at = now.saturating_add(Duration::from_secs(days * DAY));
-            due(&leaf(), Some(&certificate), ca.certificate(), at, &certificates())
-        };
-        assert_eq!(due_after(0), None);
-        assert_eq!(due_after(59), None);
-        assert_eq!(due_after(60), Some(Reason::Expiring));
-        assert_eq!(due_after(100), Some(Reason::Expiring));
-    }
-
-    #[test]
-    fn a_leaf_never_outlives_its_root_and_is_not_renewed_for_nothing() {
-        let made = Timestamp::from_seconds(1_800_000_000);
-        let ca = root(made, "Org1MSP");
-        let key = PrivateKey::generate().unwrap();
-        let late = made.saturating_add(Duration::from_secs(3600 * DAY));
-        let profile = leaf().profile(ca.certificate(), late, &certificates());
-        assert_eq!(profile.validity.not_after, ca.certificate().not_after());
-        let certificate = ca.issue(key.public_key(), &profile).unwrap();
-        assert_eq!(due(&leaf(), Some(&certificate), ca.certificate(), late, &certificates()), None);
-    }
-
-    #[test]
-    fn a_certificate_that_does_not_fit_is_replaced() {
-        let now = Timestamp::from_seconds(1_800_000_000);
-        let (ca, other) = (root(now, "Org1MSP"), root(now, "Org2MSP"));
-        let key = PrivateKey::generate().unwrap();
-        let issue = |ca: &CertificateAuthority, leaf: &Leaf| {
-            let profile = leaf.profile(ca.certificate(), now, &certificates());
-            ca.issue(key.public_key(), &profile).unwrap()
-        };
-        let check = |current: Option<&Certificate>, expected: Option<Reason>| {
-            assert_eq!(due(&leaf(), current, ca.certificate(), now, &certificates()), expected);
-        };
-        check(None, Some(Reason::Missing));
-        check(Some(&issue(&other, &leaf())), Some(Reason::OtherIssuer));
-        let fewer = Leaf { hosts: vec!["localhost".to_owned()], ..leaf() };
-        check(Some(&issue(&ca, &fewer)), Some(Reason::Hosts));
-        let renamed = Leaf { common_name: "peer1".to_owned(), ..leaf() };
-        check(Some(&issue(&ca, &renamed)), Some(Reason::Subject));
-        let client = Leaf { role: Role::Client, ..leaf() };
-        check(Some(&issue(&ca, &client)), Some(Reason::Subject));
-        check(Some(&issue(&ca, &leaf())), None);
-    }
-}
+#[path = "pki_tests.rs"]
+mod tests;

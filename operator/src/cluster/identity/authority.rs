@@ -1,188 +1,21 @@
 //! A certificate authority in a Secret: read, judged against what was recorded, made once.
 
+mod error;
+mod source;
+
 use std::fmt;
 
 use k8s_openapi::ByteString;
-use weft_crypto::{CaError, Certificate, CertificateAuthority, CertificateError, KeyError};
+use weft_crypto::{Certificate, CertificateAuthority};
 use weft_types::{MspId, Timestamp};
 
-use super::{SecretData, text};
+pub use error::AuthorityError;
+
+use self::source::Source;
+use super::SecretData;
 use crate::cluster::names::key;
 use crate::model::Certificates;
-use crate::pki::{self, IssueError, RootUse};
-
-/// Where issuers put the root when the chain under [`key::CA_CERT`] ends below it
-/// (cert-manager does).
-const ROOT: &str = "ca.crt";
-
-/// Why a certificate authority cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum AuthorityError {
-    /// The user's own Secret is not there yet.
-    #[error("the Secret {secret}, which is to hold a certificate authority, does not exist")]
-    Missing {
-        /// Name of the Secret.
-        secret: String,
-    },
-    /// The Secret was there, and is gone.
-    #[error(
-        "the certificate authority in Secret {secret} is gone (its fingerprint is {expected}): put the Secret back from a backup; it is never made anew, because everything it signed would stop working"
-    )]
-    Gone {
-        /// Name of the Secret.
-        secret: String,
-        /// What was recorded.
-        expected: String,
-    },
-    /// The Secret holds another authority than before.
-    #[error(
-        "the certificate authority in Secret {secret} was altered: its fingerprint is {found}, expected {expected}; put the original back, or a renewal of it with the same name and key"
-    )]
-    Altered {
-        /// Name of the Secret.
-        secret: String,
-        /// What stands there.
-        found: String,
-        /// What was recorded.
-        expected: String,
-    },
-    /// A part is missing.
-    #[error("failed to read the certificate authority in Secret {secret}: it has no {key}")]
-    NoKey {
-        /// Name of the Secret.
-        secret: String,
-        /// The key of its data.
-        key: &'static str,
-    },
-    /// A part is not text.
-    #[error("failed to read the certificate authority in Secret {secret}: {key} is not UTF-8 text")]
-    NotText {
-        /// Name of the Secret.
-        secret: String,
-        /// The key of its data.
-        key: &'static str,
-    },
-    /// A certificate cannot be read.
-    #[error("failed to read the certificates in {key} of Secret {secret}")]
-    Certificate {
-        /// Name of the Secret.
-        secret: String,
-        /// The key of its data.
-        key: &'static str,
-        /// What is wrong.
-        #[source]
-        source: CertificateError,
-    },
-    /// The private key cannot be read.
-    #[error("failed to read the private key of the certificate authority in Secret {secret}")]
-    PrivateKey {
-        /// Name of the Secret.
-        secret: String,
-        /// What is wrong.
-        #[source]
-        source: KeyError,
-    },
-    /// The certificate is no authority's, or the key is not the certificate's.
-    #[error("failed to use the certificate authority in Secret {secret}")]
-    Unusable {
-        /// Name of the Secret.
-        secret: String,
-        /// What is wrong.
-        #[source]
-        source: CaError,
-    },
-    /// A certificate of the chain is not signed by the one after it.
-    #[error(
-        "failed to follow the chain of the certificate authority in Secret {secret}: {subject:?} is not signed by the certificate after it"
-    )]
-    Chain {
-        /// Name of the Secret.
-        secret: String,
-        /// The lower one.
-        subject: String,
-        /// What is wrong.
-        #[source]
-        source: CertificateError,
-    },
-    /// The chain ends below a root.
-    #[error(
-        "failed to follow the chain of the certificate authority in Secret {secret}: it ends with {subject:?}, which is not a root; add the certificates above it to {}, up to the root",
-        key::CA_CERT
-    )]
-    NoRoot {
-        /// Name of the Secret.
-        secret: String,
-        /// The last one.
-        subject: String,
-    },
-    /// An authority of the chain may not have that many below it.
-    #[error(
-        "the certificate authority in Secret {secret} cannot issue: {subject:?} allows {limit} authorities below it, and there are {below}"
-    )]
-    PathLength {
-        /// Name of the Secret.
-        secret: String,
-        /// Whose limit it is.
-        subject: String,
-        /// The limit.
-        limit: u32,
-        /// How many there are.
-        below: usize,
-    },
-    /// A certificate of the chain has ended.
-    #[error(
-        "the certificate authority in Secret {secret} cannot issue: {subject:?} ended at {not_after}"
-    )]
-    Expired {
-        /// Name of the Secret.
-        secret: String,
-        /// Which certificate.
-        subject: String,
-        /// When it ended.
-        not_after: Timestamp,
-    },
-    /// A certificate of the chain is not valid yet.
-    #[error(
-        "the certificate authority in Secret {secret} cannot issue: {subject:?} is valid from {not_before}"
-    )]
-    NotYetValid {
-        /// Name of the Secret.
-        secret: String,
-        /// Which certificate.
-        subject: String,
-        /// When it begins.
-        not_before: Timestamp,
-    },
-    /// A managed authority cannot be made.
-    #[error("failed to make the {} of {msp_id}", use_.label())]
-    Make {
-        /// The MSP.
-        msp_id: MspId,
-        /// Which of its two.
-        use_: RootUse,
-        /// What is wrong.
-        #[source]
-        source: IssueError,
-    },
-    /// A made authority's key cannot be written.
-    #[error("failed to write the key of the {} of {msp_id}", use_.label())]
-    WriteKey {
-        /// The MSP.
-        msp_id: MspId,
-        /// Which of its two.
-        use_: RootUse,
-        /// What is wrong.
-        #[source]
-        source: KeyError,
-    },
-}
-
-impl AuthorityError {
-    /// Whether this is a state of waiting for the user's Secret, not a fault of one that is there.
-    pub fn is_waiting(&self) -> bool {
-        matches!(self, AuthorityError::Missing { .. } | AuthorityError::NotYetValid { .. })
-    }
-}
+use crate::pki::{self, RootUse};
 
 /// An issuing certificate with its key, and the certificates above it. `Debug` does not show
 /// the key.
@@ -323,15 +156,14 @@ impl Authority {
         now: Timestamp,
     ) -> Result<Authority, AuthorityError> {
         let source = Source { secret, data };
-        let mut chain = source.chain()?;
+        let mut above = source.chain()?;
+        let issuer = source.issuer(above.remove(0))?;
+        let authority = Authority { issuer, above, earlier: Vec::new() };
+        let chain: Vec<&Certificate> = authority.chain().collect();
         source.check_links(&chain)?;
         source.check_path_lengths(&chain)?;
         source.check_times(&chain, now)?;
-        let private = weft_crypto::PrivateKey::from_pkcs8_pem(source.text(key::CA_KEY)?)
-            .map_err(|source| AuthorityError::PrivateKey { secret: secret.to_owned(), source })?;
-        let issuer = CertificateAuthority::new(chain.remove(0), private)
-            .map_err(|source| AuthorityError::Unusable { secret: secret.to_owned(), source })?;
-        Ok(Authority { issuer, above: chain, earlier: Vec::new() })
+        Ok(authority)
     }
 
     /// What issues.
@@ -433,90 +265,4 @@ fn is_renewal(new: &Certificate, old: &Certificate) -> bool {
         && new.issuer() == old.issuer()
         && new.public_key() == old.public_key()
         && new.ski() == old.ski()
-}
-
-/// The Secret that an authority is read from.
-struct Source<'a> {
-    secret: &'a str,
-    data: &'a SecretData,
-}
-
-impl<'a> Source<'a> {
-    fn secret(&self) -> String {
-        self.secret.to_owned()
-    }
-
-    fn text(&self, key: &'static str) -> Result<&'a str, AuthorityError> {
-        if !self.data.contains_key(key) {
-            return Err(AuthorityError::NoKey { secret: self.secret(), key });
-        }
-        text(self.data, key).ok_or_else(|| AuthorityError::NotText { secret: self.secret(), key })
-    }
-
-    fn certificates(&self, key: &'static str) -> Result<Vec<Certificate>, AuthorityError> {
-        Certificate::all_from_pem(self.text(key)?).map_err(|source| AuthorityError::Certificate {
-            secret: self.secret(),
-            key,
-            source,
-        })
-    }
-
-    /// The issuing certificate first; never empty.
-    fn chain(&self) -> Result<Vec<Certificate>, AuthorityError> {
-        let mut chain = self.certificates(key::CA_CERT)?;
-        let Some(last) = chain.last() else {
-            return Err(AuthorityError::NoKey { secret: self.secret(), key: key::CA_CERT });
-        };
-        if !last.is_self_signed() && self.data.contains_key(ROOT) {
-            let above = self.certificates(ROOT)?;
-            chain.extend(above.into_iter().find(|root| last.verify_signed_by(root).is_ok()));
-        }
-        Ok(chain)
-    }
-
-    /// Each is signed by the next one; the last one is a root.
-    fn check_links(&self, chain: &[Certificate]) -> Result<(), AuthorityError> {
-        for (lower, upper) in chain.iter().zip(chain.iter().skip(1)) {
-            lower.verify_signed_by(upper).map_err(|source| AuthorityError::Chain {
-                secret: self.secret(),
-                subject: subject(lower),
-                source,
-            })?;
-        }
-        match chain.last() {
-            Some(last) if !last.is_self_signed() => {
-                Err(AuthorityError::NoRoot { secret: self.secret(), subject: subject(last) })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn check_path_lengths(&self, chain: &[Certificate]) -> Result<(), AuthorityError> {
-        for (below, certificate) in chain.iter().enumerate() {
-            let Some(limit) = certificate.max_path_len() else { continue };
-            if u32::try_from(below).is_ok_and(|below| below > limit) {
-                let (secret, subject) = (self.secret(), subject(certificate));
-                return Err(AuthorityError::PathLength { secret, subject, limit, below });
-            }
-        }
-        Ok(())
-    }
-
-    fn check_times(&self, chain: &[Certificate], now: Timestamp) -> Result<(), AuthorityError> {
-        for certificate in chain {
-            let (secret, subject) = (self.secret(), subject(certificate));
-            let (not_before, not_after) = (certificate.not_before(), certificate.not_after());
-            if now < not_before {
-                return Err(AuthorityError::NotYetValid { secret, subject, not_before });
-            }
-            if !certificate.is_valid_at(now) {
-                return Err(AuthorityError::Expired { secret, subject, not_after });
-            }
-        }
-        Ok(())
-    }
-}
-
-fn subject(certificate: &Certificate) -> String {
-    certificate.subject_text().to_owned()
 }

@@ -81,7 +81,7 @@ pub enum BundleError {
     Config(#[source] DefinitionError),
     /// It is not the MSP of anybody.
     #[error("failed to set up the MSP of the bundle")]
-    Msp(#[source] MspError),
+    Msp(#[source] Box<MspError>),
 }
 
 /// The definition of a holder's MSP, as a channel's config holds it.
@@ -131,7 +131,7 @@ pub fn parse(data: &BTreeMap<String, String>) -> Result<(MspId, FabricMspConfig)
         ..FolderParts::default()
     };
     let definition = folder::define(&parts, &msp_id).map_err(BundleError::Config)?;
-    Msp::new(&definition).map_err(BundleError::Msp)?;
+    Msp::new(&definition).map_err(|source| BundleError::Msp(Box::new(source)))?;
     Ok((msp_id, definition))
 }
 

@@ -26,7 +26,7 @@ pub enum IdentityError {
         msp_id: MspId,
         /// What is wrong.
         #[source]
-        source: MspError,
+        source: Box<MspError>,
     },
     /// The roles of the MSP cannot be tied to the authority.
     #[error("failed to define the roles of the MSP {msp_id}")]
@@ -321,8 +321,10 @@ fn definition_of(
 ) -> Result<FabricMspConfig, IdentityError> {
     let definition = folder::define(&bundle::parts(identity, tls), msp_id)
         .map_err(|source| IdentityError::Units { msp_id: msp_id.clone(), source })?;
-    Msp::new(&definition)
-        .map_err(|source| IdentityError::Msp { msp_id: msp_id.clone(), source })?;
+    Msp::new(&definition).map_err(|source| IdentityError::Msp {
+        msp_id: msp_id.clone(),
+        source: Box::new(source),
+    })?;
     Ok(definition)
 }
 

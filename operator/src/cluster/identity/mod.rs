@@ -4,6 +4,10 @@
 //! its nodes and users need; [`bundle`] is its MSP without keys, for others to trust; [`actor`]
 //! reads an identity back to sign and connect with.
 //!
+//! For each holder: judge both CA Secrets ([`authority::decide`]), create what is to be made,
+//! record the fingerprints, put both together ([`Authorities::new`]), publish the bundle
+//! ([`bundle::bundle`]), then keep each identity ([`Authorities::ensure`]).
+//!
 //! The renewal of an authority. Channels pin the *certificates* of authorities, while what an
 //! authority issued verifies by its *name and key*. So a CA Secret that holds another
 //! certificate than the recorded one is refused ([`authority::AuthorityError::Altered`]) unless
@@ -17,6 +21,9 @@ pub mod actor;
 pub mod authority;
 pub mod bundle;
 pub mod holder;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 

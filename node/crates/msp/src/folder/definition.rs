@@ -47,7 +47,8 @@ pub fn parse_config(text: &str) -> Result<ConfigText, DefinitionError> {
     })
 }
 
-/// The definition that [`super::load_definition`] reads from the directory with these parts. Names
+/// The definition that [`super::load_definition`] reads from the directory with these parts, each
+/// list in the order of the parts (a directory is read in that of file names). Names
 /// of certificates in units are those that [`super::layout`] gives; where a directory holds a
 /// single certificate, any file name in it means that one.
 ///
@@ -96,5 +97,124 @@ fn number(file: &str) -> Option<usize> {
     match stem.strip_prefix('-') {
         None => stem.is_empty().then_some(0),
         Some(number) => number.parse::<usize>().ok().filter(|n| *n > 1).map(|n| n - 1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use weft_crypto::{
+        CaProfile, CertificateAuthority, Name, PrivateKey, RevokedCertificate, Timestamp, Validity,
+    };
+
+    use super::super::{layout, load_definition};
+    use super::*;
+
+    const START: Timestamp = Timestamp::from_seconds(1_700_000_000);
+    const END: Timestamp = Timestamp::from_seconds(2_000_000_000);
+
+    fn root(name: &str) -> CertificateAuthority {
+        let validity = Validity { not_before: START, not_after: END };
+        let profile = CaProfile { name: Name::common(name), validity, max_path_len: None };
+        CertificateAuthority::new_root(PrivateKey::generate().unwrap(), &profile).unwrap()
+    }
+
+    fn roots(count: usize) -> Vec<Certificate> {
+        (0..count).map(|index| root(&format!("root {index}")).certificate().clone()).collect()
+    }
+
+    fn write(dir: &Path, parts: &FolderParts) {
+        for file in layout(parts).unwrap() {
+            let path = dir.join(&file.path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, file.contents.as_bytes()).unwrap();
+        }
+    }
+
+    fn whole() -> FolderParts {
+        let ca = root("ca");
+        let revoked = RevokedCertificate { serial: vec![7], revoked_at: START, reason: None };
+        FolderParts {
+            roots: roots(3),
+            intermediates: roots(2),
+            admins: roots(1),
+            revocation_lists: vec![ca.issue_crl(&[revoked], 1, START, END).unwrap()],
+            tls_roots: roots(2),
+            tls_intermediates: roots(1),
+            node_ous: Some(NodeOus::customary("cacerts/ca-2.pem")),
+            recognized_units: vec![OuIdentifier {
+                certificate: "intermediatecerts/ca.pem".to_owned(),
+                organizational_unit_identifier: "sales".to_owned(),
+            }],
+            signer: None,
+        }
+    }
+
+    fn sorted(mut definition: FabricMspConfig) -> FabricMspConfig {
+        for list in [
+            &mut definition.root_certs,
+            &mut definition.intermediate_certs,
+            &mut definition.tls_root_certs,
+        ] {
+            list.sort();
+        }
+        definition
+    }
+
+    #[test]
+    fn the_definition_is_that_of_the_directory_with_these_parts() {
+        let msp_id = MspId::new("Org1MSP").unwrap();
+        let untied = NodeOus::customary("");
+        let disabled = NodeOus { enable: false, ..untied.clone() };
+        let some = |node_ous| FolderParts { node_ous, roots: roots(1), ..FolderParts::default() };
+        for parts in [whole(), some(None), some(Some(untied)), some(Some(disabled))] {
+            let dir = tempfile::tempdir().unwrap();
+            write(dir.path(), &parts);
+            let defined = sorted(define(&parts, &msp_id).unwrap());
+            assert_eq!(defined, sorted(load_definition(dir.path(), &msp_id).unwrap()));
+        }
+    }
+
+    #[test]
+    fn the_text_of_units_is_read_back() {
+        let parts = whole();
+        let text = parse_config(&parts.config_text().unwrap()).unwrap();
+        assert_eq!(text.node_ous, parts.node_ous);
+        assert_eq!(text.recognized_units, parts.recognized_units);
+        assert_eq!(parse_config("").unwrap(), ConfigText::default());
+        assert!(matches!(parse_config("["), Err(DefinitionError::Config(_))));
+        assert_eq!(FolderParts::default().config_text(), None);
+    }
+
+    #[test]
+    fn a_unit_is_tied_to_one_certificate_of_the_parts() {
+        let msp_id = MspId::new("Org1MSP").unwrap();
+        let tied = |count: usize, name: &str| {
+            let parts = FolderParts {
+                roots: roots(count),
+                node_ous: Some(NodeOus::customary(name)),
+                ..FolderParts::default()
+            };
+            let units = define(&parts, &msp_id).ok()?.fabric_node_ous?;
+            let tied = units.peer_ou_identifier?.certificate;
+            parts.roots.iter().position(|root| root.pem().as_bytes() == tied)
+        };
+        assert_eq!(tied(1, "cacerts/ca.example.com-cert.pem"), Some(0));
+        assert_eq!(tied(2, "cacerts/ca.pem"), Some(0));
+        assert_eq!(tied(2, "cacerts/ca-2.pem"), Some(1));
+        for unknown in [
+            "cacerts/ca-3.pem",
+            "cacerts/ca-1.pem",
+            "cacerts/ca-0.pem",
+            "cacerts/ca-x.pem",
+            "cacerts/ca.example.com-cert.pem",
+            "intermediatecerts/ca.pem",
+            "tlscacerts/ca.pem",
+            "../ca.pem",
+            "ca.pem",
+        ] {
+            assert_eq!(tied(2, unknown), None, "{unknown}");
+        }
     }
 }
