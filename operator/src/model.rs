@@ -273,6 +273,8 @@ fn leave_out(manifest: &mut Manifest, faulty: &BTreeSet<ObjectId>) {
 
 /// Longest name of an object: names of pods and labels derive from it and end at 63 characters.
 const MAX_NAME: usize = 40;
+/// Longest name of a channel: its genesis block's object adds to it and ends at 253 characters.
+const MAX_CHANNEL: usize = 240;
 const NETWORK: &str = "LedgerNetwork";
 const ORGANIZATION: &str = "Organization";
 const CHANNEL: &str = "Channel";
@@ -344,7 +346,7 @@ impl Checker {
         self.unique_msp_ids(&network.spec.ordering.msp_id, &members);
         let organizations: Vec<_> = members
             .iter()
-            .map(|member| self.organization(&network.spec, member, certificates))
+            .map(|member| self.organization(manifest, &network.spec, member, certificates))
             .collect();
         let channels: Vec<_> = manifest
             .channels
@@ -472,6 +474,7 @@ impl Checker {
 
     fn organization(
         &mut self,
+        manifest: &Manifest,
         network: &api::LedgerNetworkSpec,
         organization: &api::Organization,
         inherited: Option<Certificates>,
@@ -481,6 +484,12 @@ impl Checker {
         self.name(&object);
         let spec = &organization.spec;
         let msp_id = self.take(&object, "spec.mspId", MspId::new(&spec.msp_id));
+        let networks = manifest.networks.iter().map(ResourceExt::name_any);
+        if let Some(network) = networks.map(|one| format!("{one}-orderer")).find(|one| *one == name)
+        {
+            let message = format!("{network:?} is how the objects of a network's orderers begin");
+            self.problem(&object, "metadata.name", message);
+        }
         if name == RESERVED_NAME {
             let message = format!("{RESERVED_NAME:?} is the organization of the orderers");
             self.problem(&object, "metadata.name", message);
@@ -544,6 +553,10 @@ impl Checker {
         let name = channel.name_any();
         let object = ObjectId::of(CHANNEL, channel);
         let id = self.take(&object, "metadata.name", ChannelId::new(&name));
+        if name.len() > MAX_CHANNEL {
+            let message = format!("must be at most {MAX_CHANNEL} characters long");
+            self.problem(&object, "metadata.name", message);
+        }
         if channel.spec.organizations.is_empty() {
             self.problem(&object, "spec.organizations", "a channel needs at least one member");
         }

@@ -50,6 +50,9 @@ pub async fn ensure(
     package_id: &str,
 ) -> Result<Result<Option<Program>, Finding>, ReconcileError> {
     let model::Program::Image(image) = &subject.model.program else { return Ok(Ok(None)) };
+    if let Some(finding) = keys_of_ours(context, subject) {
+        return Ok(Err(finding));
+    }
     let program = describe(subject, image, package_id.to_owned());
     let owner = report::owner(subject.object);
     let stores = &context.stores;
@@ -65,6 +68,22 @@ pub async fn ensure(
     let live = find(&stores.deployments, namespace, &name);
     context.applier.apply(&deployment, live.as_deref()).await?;
     Ok(Ok(Some(Program { serves: live.as_deref().is_some_and(serves), name })))
+}
+
+/// A contract's environment may hold the user's Secrets, and never the network's own: whoever may
+/// write a `Chaincode` would have every key.
+fn keys_of_ours(context: &Context, subject: &Subject<'_>) -> Option<Finding> {
+    let secrets = subject.object.spec.env.iter().filter_map(|variable| {
+        let reference = variable.value_from.as_ref()?.secret_key_ref.as_ref()?;
+        Some((variable.name.as_str(), reference.name.as_str()))
+    });
+    secrets.into_iter().find_map(|(variable, secret)| {
+        find(&context.stores.secrets, &subject.scene.namespace, secret)?;
+        let text = format!(
+            "spec.env: {variable} is taken from Secret {secret}, which holds keys of the network"
+        );
+        Some(report::invalid(text))
+    })
 }
 
 fn describe(subject: &Subject<'_>, image: &str, package_id: String) -> build::Program {
