@@ -13,6 +13,7 @@ use weft_crypto::{Certificate, PrivateKey};
 use weft_msp::SigningIdentity;
 use weft_operator::local::connection::{ConnectionFile, OrgEntry, UserEntry};
 use weft_operator::local::layout::Layout;
+use weft_operator::local::nodes::Node;
 use weft_operator::local::progress::Silent;
 use weft_operator::local::state::State;
 use weft_operator::local::{self, Runner, UpOptions};
@@ -53,14 +54,26 @@ impl LocalNetwork {
     /// # Errors
     /// What `weft up` says.
     pub async fn up(&self) -> anyhow::Result<()> {
+        self.runner()?.bring_up().await?;
+        Ok(())
+    }
+
+    /// The nodes.
+    ///
+    /// # Errors
+    /// What `weft up` says before it starts anything.
+    pub fn nodes(&self) -> anyhow::Result<Vec<Node>> {
+        Ok(self.runner()?.nodes().to_vec())
+    }
+
+    fn runner(&self) -> anyhow::Result<Runner> {
         let options = UpOptions {
             manifest: self.manifest.clone(),
             manifest_folder: None,
             folder: self.dir(),
             weft: programs()?.join("weft"),
         };
-        Runner::prepare(&options, Arc::new(Silent))?.bring_up().await?;
-        Ok(())
+        Ok(Runner::prepare(&options, Arc::new(Silent))?)
     }
 
     /// Stops every process in order.
@@ -110,10 +123,18 @@ impl LocalNetwork {
     /// # Errors
     /// When the organization is not there.
     pub fn gateway(&self, org: usize) -> anyhow::Result<Gateway> {
+        self.gateway_of(org, &self.channel()?)
+    }
+
+    /// The same for another channel than the first.
+    ///
+    /// # Errors
+    /// When the organization is not there.
+    pub fn gateway_of(&self, org: usize, channel: &ChannelId) -> anyhow::Result<Gateway> {
         let entry = self.org(org)?;
         let signer = Arc::new(identity(&entry, &entry.user)?);
         let connection = connection(&entry, &entry.peer)?;
-        Ok(Gateway::new(connection, self.channel()?, signer))
+        Ok(Gateway::new(connection, channel.clone(), signer))
     }
 
     /// One of an organization's peers, as its administrator.
