@@ -17,6 +17,10 @@ use crate::cluster::names::key;
 use crate::model::Certificates;
 use crate::pki::{self, RootUse};
 
+/// How many certificates from before renewals stay in an MSP, so that frequent renewals of one
+/// that lives long do not fill it.
+const MAX_EARLIER: usize = 3;
+
 /// An issuing certificate with its key, and the certificates above it. `Debug` does not show
 /// the key.
 #[derive(Clone)]
@@ -236,6 +240,8 @@ impl Authority {
                 self.earlier.push(earlier);
             }
         }
+        // A bundle names the newer ones first.
+        self.earlier.truncate(MAX_EARLIER);
         self
     }
 

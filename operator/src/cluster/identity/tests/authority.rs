@@ -89,6 +89,20 @@ fn a_renewed_certificate_is_taken_over_and_the_one_before_stays_until_it_ends() 
 }
 
 #[test]
+fn only_the_latest_certificates_from_before_renewals_stay() {
+    let old = root("ca");
+    let renewals: Vec<_> = (1..=6).rev().map(|day| renewal(&old, days(day))).collect();
+    let all: Vec<_> = renewals.iter().collect();
+    let (data, published) = (secret(&all[..1]), pem_of(&all));
+    let known = Held { published: &published, ..held(&data) };
+    let Ok(Decision::Adopt(authority)) = decide(&known, NOW.saturating_add(days(7))) else {
+        panic!()
+    };
+    let latest: Vec<_> = all[..4].iter().map(|one| one.certificate().clone()).collect();
+    assert_eq!(authority.roots(), latest);
+}
+
+#[test]
 fn a_renewal_of_an_authority_that_nobody_published_cannot_be_told_from_another_one() {
     let old = root("ca");
     let data = secret(&[&renewal(&old, days(1))]);
