@@ -24,14 +24,8 @@ use super::context::Context;
 use super::error::ClusterError;
 use crate::cli::target::Target;
 use crate::cli::{CommandError, Output};
+use crate::cluster::names::{self, key, label};
 use crate::local::files::{self, Secrecy};
-
-/// Label of a Secret with signatures; its value is the channel.
-const SIGNATURE_LABEL: &str = "weft.dev/channel-signature";
-/// Key of the ConfigMap: the encoded `ConfigUpdate`.
-const UPDATE_KEY: &str = "update.pb";
-/// Key of the Secret: an encoded `ConfigUpdateEnvelope`.
-const SIGNATURE_KEY: &str = "signature.pb";
 
 /// Arguments of `channel sign-update`.
 #[derive(Debug, Args)]
@@ -99,10 +93,15 @@ pub(in crate::cli) async fn sign(
 }
 
 async fn pending(context: &Context, channel: &ChannelId) -> Result<Vec<u8>, ClusterError> {
-    let name = format!("{channel}-update");
+    let name = names::pending_update(channel.as_str());
     let step = format!("read ConfigMap {}/{name}", context.namespace);
     let found = context.api::<ConfigMap>().get_opt(&name).await;
     let found = found.map_err(ClusterError::at(&*step))?;
+    let needed = found.as_ref().and_then(|map| map.data.as_ref()?.get(key::NEEDED));
+    if let Some(needed) = needed {
+        let needed: Vec<&str> = needed.split_whitespace().collect();
+        eprintln!("signatures that are missing: {}", needed.join(", "));
+    }
     found.as_ref().and_then(of_config_map).ok_or(ClusterError::Refused {
         step,
         message: format!("no change of channel {channel} waits for signatures"),
@@ -110,7 +109,7 @@ async fn pending(context: &Context, channel: &ChannelId) -> Result<Vec<u8>, Clus
 }
 
 fn of_config_map(map: &ConfigMap) -> Option<Vec<u8>> {
-    map.binary_data.as_ref()?.get(UPDATE_KEY).map(|value| value.0.clone())
+    map.binary_data.as_ref()?.get(key::UPDATE).map(|value| value.0.clone())
 }
 
 /// The change in any of the forms in which it may come, with the signatures it has. The
@@ -159,7 +158,7 @@ fn add_signature(
 }
 
 fn secret(channel: &ChannelId, msp_id: &str, signed: &ConfigUpdateEnvelope) -> Secret {
-    let label = (SIGNATURE_LABEL.to_owned(), channel.to_string());
+    let label = (label::CHANNEL_SIGNATURE.to_owned(), channel.to_string());
     let value = ByteString(signed.encode_to_vec());
     Secret {
         metadata: ObjectMeta {
@@ -168,7 +167,7 @@ fn secret(channel: &ChannelId, msp_id: &str, signed: &ConfigUpdateEnvelope) -> S
             ..ObjectMeta::default()
         },
         type_: Some("Opaque".to_owned()),
-        data: Some([(SIGNATURE_KEY.to_owned(), value)].into()),
+        data: Some([(key::SIGNATURE.to_owned(), value)].into()),
         ..Secret::default()
     }
 }
@@ -297,7 +296,7 @@ mod tests {
         };
         let envelope = Envelope { payload: payload.encode_to_vec().into(), ..Envelope::default() };
         let map = ConfigMap {
-            binary_data: Some([(UPDATE_KEY.to_owned(), ByteString(bare.clone()))].into()),
+            binary_data: Some([(key::UPDATE.to_owned(), ByteString(bare.clone()))].into()),
             ..ConfigMap::default()
         };
         let check = |bytes: &[u8], signatures: usize| {
