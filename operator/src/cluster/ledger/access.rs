@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tokio::time::timeout;
 use weft_client::{
     ClientError, Connection, ConnectionSpec, Operations, Orderer, Participation, Peer,
 };
@@ -68,6 +69,10 @@ impl Connections {
     /// Whether none is kept.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    fn forget(&self, address: &str) {
+        self.0.lock().retain(|key, _| key.0 != address);
     }
 
     fn get(&self, spec: &ConnectionSpec) -> Result<Connection, ClientError> {
@@ -181,6 +186,26 @@ impl Access {
         let actor = self.actor(&node.holder)?;
         let served = self.spec(node, &node.address, actor).served_certificate().await?;
         Ok(served.fingerprint())
+    }
+
+    /// A node's answer, if it comes within [`CALL`]. Else the connections to the node are let
+    /// go: behind the same address there may be another one by now, of which a connection that
+    /// nobody has closed does not hear.
+    ///
+    /// # Errors
+    /// The call's own, and [`ClientError::Timeout`].
+    pub(super) async fn within<T>(
+        &self,
+        node: &NodeRef,
+        what: &'static str,
+        call: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        let Ok(answer) = timeout(CALL, call).await else {
+            self.connections.forget(&node.address);
+            let (node, seconds) = (node.name.clone(), CALL.as_secs());
+            return Err(ClientError::Timeout { node, what, seconds });
+        };
+        answer
     }
 
     fn actor(&self, holder: &str) -> Result<&Actor, ClientError> {

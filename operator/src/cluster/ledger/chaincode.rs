@@ -27,7 +27,6 @@ use weft_protos::peer::{ApplicationPolicy, application_policy};
 use weft_types::{ChannelId, MspId};
 
 use super::access::{Access, NodeRef};
-use super::observe::within;
 use super::{LedgerError, Waiting, told};
 use crate::model::{self, Endorsement};
 
@@ -297,8 +296,8 @@ impl Run<'_> {
             let committed = lifecycle::committed(&peer, self.input.channel, self.name()).await?;
             Ok(View { node: node.clone(), peer, committed })
         };
-        let install = within(node, "installing the package", install);
-        join(install, within(node, "the chaincode's definition", view)).await
+        let install = self.access.within(node, "installing the package", install);
+        join(install, self.access.within(node, "the chaincode's definition", view)).await
     }
 
     /// Whether every organization run here has approved, each at all of its peers that answer.
@@ -340,7 +339,7 @@ impl Run<'_> {
         let known = own.iter().map(|view| async {
             let call =
                 lifecycle::approved(&view.peer, channel, &definition.name, definition.sequence);
-            let found = within(&view.node, "its approval", call).await?;
+            let found = self.access.within(&view.node, "its approval", call).await?;
             Ok(found.is_some_and(|found| is_approval_of(&found, definition, package_id)))
         });
         let known: Result<Vec<bool>, ClientError> = join_all(known).await.into_iter().collect();
@@ -350,7 +349,7 @@ impl Run<'_> {
         let peers: Vec<Peer> = own.iter().map(|view| view.peer.clone()).collect();
         let orderers = self.orderers_for(&first.node.holder)?;
         let call = lifecycle::approve(&peers, &orderers, channel, definition, Some(package_id));
-        within(&first.node, "the approval of the chaincode", call).await?;
+        self.access.within(&first.node, "the approval of the chaincode", call).await?;
         Ok(true)
     }
 
@@ -408,7 +407,9 @@ impl Run<'_> {
             let orderers = self.orderers_for(&first.node.holder)?;
             lifecycle::commit(&peers, &orderers, channel, definition).await
         };
-        if let Err(error) = within(&first.node, "the commit of the chaincode", call).await {
+        if let Err(error) =
+            self.access.within(&first.node, "the commit of the chaincode", call).await
+        {
             return Some(self.waiting("CommitFailed", &told(&error)));
         }
         let (name, version, sequence) = (self.name(), &definition.version, definition.sequence);
@@ -426,7 +427,7 @@ impl Run<'_> {
     async fn readiness<'v>(&self, views: &'v [View], definition: &Definition) -> Vec<Ready<'v>> {
         let asked = views.iter().map(|view| async move {
             let call = lifecycle::readiness(&view.peer, self.input.channel, definition);
-            let approvals = within(&view.node, "the approvals", call).await.ok()?;
+            let approvals = self.access.within(&view.node, "the approvals", call).await.ok()?;
             Some(Ready { view, approvals })
         });
         join_all(asked).await.into_iter().flatten().collect()
@@ -442,12 +443,13 @@ impl Run<'_> {
         };
         for view in views {
             let call = view.peer.config_block(self.input.channel);
-            let bundle = within(&view.node, "the config", call).await.and_then(|block| {
-                config_block::bundle_from_block(&block).map_err(|error| ClientError::Answer {
-                    node: view.node.name.clone(),
-                    what: told(&error),
-                })
-            });
+            let bundle =
+                self.access.within(&view.node, "the config", call).await.and_then(|block| {
+                    config_block::bundle_from_block(&block).map_err(|error| ClientError::Answer {
+                        node: view.node.name.clone(),
+                        what: told(&error),
+                    })
+                });
             match bundle.and_then(|bundle| policy_of(&bundle)) {
                 Ok(policy) => return Ok(policy),
                 Err(error) => last = error,
@@ -486,7 +488,7 @@ impl Run<'_> {
         loop {
             let asked = views.iter().map(|view| async move {
                 let call = view.peer.has_endorsers(self.input.channel, self.name());
-                let knows = within(&view.node, "the endorsers", call).await;
+                let knows = self.access.within(&view.node, "the endorsers", call).await;
                 (!knows.unwrap_or(false)).then(|| view.node.name.clone())
             });
             let lacking: Vec<String> = join_all(asked).await.into_iter().flatten().collect();

@@ -19,7 +19,7 @@ pub use super::signatures::{NeedsSignatures, SignedUpdate};
 use super::access::{Access, NodeRef};
 use super::consenters::{self, Chain, Standing, Step};
 use super::joining::{self, Joins, With};
-use super::observe::{Observation, OrdererChannel, observe, within};
+use super::observe::{Observation, OrdererChannel, observe};
 use super::signatures::{Signatories, Verdict};
 use super::{LedgerError, Refused, Waiting, told};
 use crate::channel_config::{self, DesiredChannel, Edit};
@@ -29,6 +29,10 @@ const BUDGET: Duration = Duration::from_secs(8);
 /// Time for a config update to get on the ledger, and for a peer that has just joined to catch
 /// up, before the next call looks again.
 const SETTLE: Duration = Duration::from_secs(3);
+/// How often, and at which distance, an orderer is asked again before it counts as having lost
+/// its ledger.
+const CONFIRMATIONS: usize = 3;
+const CONFIRM_EVERY: Duration = Duration::from_millis(500);
 /// How often something that comes soon is looked for.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -130,7 +134,7 @@ pub async fn leave(
         }
         participation.remove(channel).await.map(|()| true)
     };
-    within(orderer, "leaving the channel", call).await.map_err(step())
+    access.within(orderer, "leaving the channel", call).await.map_err(step())
 }
 
 /// Whether the config on the ledger names a consenter at an endpoint.
@@ -170,7 +174,7 @@ async fn read_config(
 ) -> Result<Current, ClientError> {
     let asked = orderers.iter().map(|node| async move {
         let call = async { access.participation(node)?.config_block(channel).await };
-        let block = within(node, "the config", call).await?;
+        let block = access.within(node, "the config", call).await?;
         let silent = |what: String| ClientError::Answer { node: node.name.clone(), what };
         let block = block.ok_or_else(|| silent("it has no block of the channel".to_owned()))?;
         let bundle =
@@ -307,12 +311,37 @@ impl<'a> Run<'a> {
         match consenters::decide(&standings, self.height()) {
             Step::Wait(waiting) => Ok(waiting.into()),
             Step::Refuse(refused) => Ok(Progress::Settled(ConfigState::Refused(refused))),
-            Step::Change { edit, why } => self.change_consenters(&bundle, &edit, why).await,
+            Step::Change { edit, why } => {
+                if let Some(waiting) = self.not_lost_after_all(&standings, &edit).await {
+                    return Ok(waiting.into());
+                }
+                self.change_consenters(&bundle, &edit, why).await
+            }
             Step::Done => Ok(Progress::Settled(match pending {
                 Some(needed) => ConfigState::NeedsSignatures(needed),
                 None => ConfigState::InSync,
             })),
         }
+    }
+
+    /// An orderer that opens a channel again after a failure does not show it for a moment. One
+    /// that is about to be removed for having lost its ledger is asked some times more.
+    async fn not_lost_after_all(&self, standings: &[Standing], edit: &Edit) -> Option<Waiting> {
+        let Edit::RemoveConsenter(endpoint) = edit else { return None };
+        let lost = standings.iter().find(|one| one.endpoint == *endpoint)?;
+        let node = self.input.orderers.iter().find(|node| node.endpoint == *endpoint)?;
+        if !lost.wanted || lost.chain != Chain::Missing {
+            return None;
+        }
+        for _ in 0..CONFIRMATIONS {
+            sleep(CONFIRM_EVERY).await;
+            let call = async { self.access.participation(node)?.channel(self.id).await };
+            if !matches!(self.access.within(node, "its channel", call).await, Ok(None)) {
+                let message = format!("{} may be about to open the channel", node.name);
+                return Some(Waiting::new("CatchingUp", message));
+            }
+        }
+        None
     }
 
     /// Every orderer that runs, is wanted or is a consenter.
@@ -365,7 +394,7 @@ impl<'a> Run<'a> {
             };
             Some(async move {
                 let call = async { access.participation(node)?.join(block).await };
-                (node.name.clone(), within(node, "joining the channel", call).await)
+                (node.name.clone(), access.within(node, "joining the channel", call).await)
             })
         });
         let joined = join_all(joining).await;
@@ -474,7 +503,7 @@ impl<'a> Run<'a> {
                 let orderer = self.access.orderer(node, self.input.ordering)?;
                 orderer.broadcast(envelope.clone()).await
             };
-            match within(node, "a config update", call).await {
+            match self.access.within(node, "a config update", call).await {
                 Ok(()) => {
                     if !self.is_on_ledger(node, bundle.sequence() + 1).await {
                         let message = "an update was sent and is not on the ledger yet";
@@ -517,8 +546,11 @@ impl<'a> Run<'a> {
     }
 
     async fn sequence_at(&self, node: &NodeRef, participation: &Participation) -> Option<u64> {
-        let block =
-            within(node, "the config", participation.config_block(self.id)).await.ok()??;
+        let block = self
+            .access
+            .within(node, "the config", participation.config_block(self.id))
+            .await
+            .ok()??;
         let (_, config) = config_block::config_from_block(&block).ok()?;
         Some(config.sequence)
     }
@@ -551,9 +583,10 @@ impl<'a> Run<'a> {
             let heights = self.seen.peers.get(&node.name).and_then(|facts| facts.heights.as_ref());
             heights.is_some_and(|heights| !heights.contains_key(self.id.as_str()))
         });
-        let joining = missing.map(|node| async {
-            let call = async { self.access.peer(node)?.join(self.input.genesis).await };
-            (node.name.clone(), within(node, "joining the channel", call).await)
+        let (access, genesis) = (self.access, self.input.genesis);
+        let joining = missing.map(|node| async move {
+            let call = async { access.peer(node)?.join(genesis).await };
+            (node.name.clone(), access.within(node, "joining the channel", call).await)
         });
         let joined = join_all(joining).await;
         let mut any = false;

@@ -1,18 +1,17 @@
 //! What nodes say of themselves: health, channels, heights, leader, the certificate in use.
 //!
-//! Asking never fails. What a node does not say within [`CALL`] is not known, and the node's
+//! Asking never fails. What a node does not say in time is not known, and the node's
 //! `problem` says why.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::{join, join_all, join3};
-use tokio::time::timeout;
 use weft_client::ClientError;
 use weft_types::ChannelId;
 
 use super::access::{Access, NodeRef};
 use super::exposition::{self, Sample};
-use super::{CALL, Refused, told};
+use super::{Refused, told};
 use crate::cluster::topology::NodeKind;
 
 /// What an orderer does for a channel (the metric `consensus_role`).
@@ -231,19 +230,9 @@ impl Problem {
     }
 }
 
-/// An answer in time.
-pub(super) async fn within<T>(
-    node: &NodeRef,
-    what: &'static str,
-    call: impl Future<Output = Result<T, ClientError>>,
-) -> Result<T, ClientError> {
-    let late = |_| ClientError::Timeout { node: node.name.clone(), what, seconds: CALL.as_secs() };
-    timeout(CALL, call).await.map_err(late)?
-}
-
 async fn ask_orderer(access: &Access, node: &NodeRef) -> OrdererFacts {
-    let channels = within(node, "its channels", orderer_channels(access, node));
-    let served = within(node, "its certificate", access.served_tls(node));
+    let channels = access.within(node, "its channels", orderer_channels(access, node));
+    let served = access.within(node, "its certificate", access.served_tls(node));
     let (channels, operations, served) =
         join3(channels, ask_operations(access, node), served).await;
     let mut problem = Problem::default();
@@ -258,9 +247,9 @@ async fn ask_orderer(access: &Access, node: &NodeRef) -> OrdererFacts {
 }
 
 async fn ask_peer(access: &Access, node: &NodeRef) -> PeerFacts {
-    let heights = within(node, "its channels", peer_heights(access, node));
-    let served = within(node, "its certificate", access.served_tls(node));
-    let healthy = within(node, "its health", health(access, node));
+    let heights = access.within(node, "its channels", peer_heights(access, node));
+    let served = access.within(node, "its certificate", access.served_tls(node));
+    let healthy = access.within(node, "its health", health(access, node));
     let (heights, healthy, served) = join3(heights, healthy, served).await;
     let mut problem = Problem::default();
     let heights = problem.ok(heights);
@@ -277,8 +266,11 @@ async fn ask_operations(access: &Access, node: &NodeRef) -> Operational {
             None => Ok(Vec::new()),
         }
     };
-    join(within(node, "its health", health(access, node)), within(node, "its metrics", metrics))
-        .await
+    join(
+        access.within(node, "its health", health(access, node)),
+        access.within(node, "its metrics", metrics),
+    )
+    .await
 }
 
 /// A node whose operations are not served to us is well when it answers at all.
