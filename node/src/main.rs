@@ -4,6 +4,7 @@
 //! operations port up, starts the node and ends it in order on SIGTERM or SIGINT. Everything
 //! else is in the crates.
 
+mod identity;
 mod orderer;
 mod peer;
 mod setup;

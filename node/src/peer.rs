@@ -10,9 +10,11 @@ use weft_peer::peer::{Peer, PeerOptions};
 use weft_settings::{PeerSettings, ignored_overrides};
 use weft_types::ChannelId;
 
-use crate::setup::{self, OperationsPort};
+use crate::NodeArgs;
+use crate::identity::{MspFolder, show_expiry};
+use crate::setup::{self, OperationsPort, Starting};
+use crate::shutdown::Signals;
 use crate::stores::RocksStores;
-use crate::{NodeArgs, shutdown};
 
 /// Runs a peer until it is asked to end, or cannot go on.
 pub async fn run(args: NodeArgs) -> anyhow::Result<()> {
@@ -28,28 +30,40 @@ pub async fn run(args: NodeArgs) -> anyhow::Result<()> {
     let build = setup::build_info("peer");
     let registry = metrics::registry(&build)?;
     let health = Health::new();
-    let (identity, local_msp) = setup::identity(&settings.msp)?;
+    let mut signals = Signals::listen()?;
+    let folder = MspFolder::load(&settings.msp, &registry)?;
+    let tls = setup::tls(&settings.tls)?;
+    show_expiry(&registry, folder.msp(), &tls)?;
+    let (identity, local_msp) = (folder.msp().identity().clone(), folder.msp().msps().clone());
+    let _folder = folder.watch(settings.tls.reload_interval);
+    let starting = Starting::tell(&health);
+    let shown = setup::operations(registry.clone(), health.clone(), logging, build);
+    let port =
+        OperationsPort::start(&settings.operations, &settings.tls, &settings.limits, shown).await?;
     let stores = RocksStores::new(&settings.data_dir, PEER_COLUMNS, &settings.storage);
     let existing = stores.list().context("failed to list the ledgers")?;
     let open = move |channel: &ChannelId| stores.open(channel);
     let options = PeerOptions {
-        tls: setup::tls(&settings.tls)?,
+        tls,
         identity,
         local_msp,
         stores: Arc::new(open),
         existing,
-        registry: registry.clone(),
+        registry,
         health: health.clone(),
         settings: settings.clone(),
     };
-    let peer = Peer::start(options).await.context("failed to start the peer")?;
-    // Healthy only once it serves.
-    let shown = setup::operations(registry, health, logging, build);
-    let port =
-        OperationsPort::start(&settings.operations, &settings.tls, &settings.limits, shown).await?;
+    let peer = tokio::select! {
+        started = Peer::start(options) => started.context("failed to start the peer")?,
+        signal = signals.requested() => {
+            tracing::info!(signal, "ending before it served");
+            return Ok(());
+        }
+    };
+    starting.done();
     let fault = tokio::select! {
-        signal = shutdown::requested() => {
-            tracing::info!(signal = signal.context("failed to listen for signals")?, "ending");
+        signal = signals.requested() => {
+            tracing::info!(signal, "ending");
             None
         }
         fault = peer.faulted() => Some(fault),

@@ -1,12 +1,10 @@
 //! What orderers and peers are set up with alike.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use weft_msp::{Msp, MspManager, SigningIdentity, folder};
 use weft_ops::health::Health;
 use weft_ops::logging::LogHandle;
 use weft_ops::metrics::BuildInfo;
@@ -14,8 +12,7 @@ use weft_ops::service::Operations;
 use weft_rpc::https::HttpsOptions;
 use weft_rpc::listen::Security;
 use weft_rpc::tls::{ReloadingTls, TlsFiles, WatchGuard};
-use weft_settings::{Limits, Msp as MspSettings, Operations as OperationsSettings, Tls};
-use weft_types::MspId;
+use weft_settings::{Limits, Operations as OperationsSettings, Tls};
 
 /// The folder from which a settings file's relative paths are taken.
 pub fn base_of(config: &Path) -> anyhow::Result<std::path::PathBuf> {
@@ -36,17 +33,6 @@ pub fn warn_of_ignored(names: Vec<String>) {
     }
 }
 
-/// Who the node is, and the MSP that it belongs to.
-pub fn identity(settings: &MspSettings) -> anyhow::Result<(SigningIdentity, Arc<MspManager>)> {
-    let msp_id = MspId::new(&settings.id).context("msp.id")?;
-    let (definition, identity) = folder::load(&settings.dir, &msp_id)
-        .with_context(|| format!("failed to load the MSP folder {}", settings.dir.display()))?;
-    let msp = Msp::new(&definition)
-        .with_context(|| format!("failed to set up the MSP of {}", settings.dir.display()))?;
-    let manager = MspManager::new([msp]).context("failed to set up the node's MSP")?;
-    Ok((identity, Arc::new(manager)))
-}
-
 /// The node's TLS certificate and roots.
 pub fn tls(settings: &Tls) -> anyhow::Result<ReloadingTls> {
     ReloadingTls::load(TlsFiles::from(settings)).context("failed to load TLS certificates")
@@ -58,6 +44,25 @@ pub fn build_info(component: &str) -> BuildInfo {
         component: component.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         commit: option_env!("WEFT_COMMIT").unwrap_or_default().to_owned(),
+    }
+}
+
+/// Makes a node unhealthy until it serves.
+pub struct Starting<'a>(&'a Health);
+
+impl<'a> Starting<'a> {
+    /// The name of the check.
+    const CHECK: &'static str = "start";
+
+    /// From now on the node is starting.
+    pub fn tell(health: &'a Health) -> Self {
+        health.register(Self::CHECK, || async { Err("the node does not serve yet".to_owned()) });
+        Self(health)
+    }
+
+    /// The node serves.
+    pub fn done(self) {
+        self.0.deregister(Self::CHECK);
     }
 }
 

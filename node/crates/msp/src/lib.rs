@@ -5,6 +5,8 @@
 //! - [`Identity`] is a certificate under an MSP, judged once when it is read: its chain, its roles,
 //!   whether it is revoked. Only the question *when* is left to each use ([`ValidAt`]).
 //! - [`Principal`] describes a set of identities; [`policy`] combines principals into policies.
+//! - [`NodeMsp`] is what a running node signs as and judges its own organization's members by; both
+//!   can be renewed while it runs.
 //! - [`folder`] reads and lays out the directory in which an MSP and a node's own key are kept. It
 //!   is the one module of this crate that touches the file system.
 //!
@@ -16,6 +18,7 @@
 mod cache;
 mod canonical;
 mod chain;
+mod current;
 pub mod folder;
 mod identity;
 mod manager;
@@ -28,6 +31,7 @@ mod units;
 mod vouched;
 
 pub use chain::ChainError;
+pub use current::{CurrentIdentity, CurrentMsps, NodeMsp, Renewal, RenewalError};
 pub use identity::{Identity, IdentityError, IdentityId, NodeRole, Roles, ValidAt, Window};
 pub use manager::{DuplicateMsp, MspManager};
 pub use msp::{DeserializeError, MAX_SERIALIZED_IDENTITY, Msp, MspError};

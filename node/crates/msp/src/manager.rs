@@ -46,6 +46,13 @@ impl MspManager {
         Self::with_capacity(msps, DEFAULT_CAPACITY)
     }
 
+    /// Manages one MSP.
+    #[must_use]
+    pub fn of(msp: Msp) -> Self {
+        let msps = BTreeMap::from([(msp.id().clone(), Arc::new(msp))]);
+        Self { msps, cache: IdentityCache::new(DEFAULT_CAPACITY) }
+    }
+
     /// Manages `msps`, remembering about `capacity` identities.
     ///
     /// # Errors

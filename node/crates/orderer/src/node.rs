@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tracing::{error, info};
-use weft_msp::SigningIdentity;
+use weft_msp::CurrentIdentity;
 use weft_ops::health::Health;
 use weft_protos::orderer::atomic_broadcast_server::AtomicBroadcastServer;
 use weft_protos::orderer::cluster_server::ClusterServer;
@@ -60,8 +60,8 @@ pub enum StartError {
 pub struct OrdererParts {
     /// Its settings, validated, with paths resolved.
     pub settings: OrdererSettings,
-    /// What it signs blocks with.
-    pub identity: SigningIdentity,
+    /// What it signs blocks and requests with; each takes the certificate that is current then.
+    pub identity: CurrentIdentity,
     /// Its TLS certificate, and the roots that channels add theirs to.
     pub tls: ReloadingTls,
     /// The authorities of the certificates that the participation API accepts: the client roots

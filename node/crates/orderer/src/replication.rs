@@ -281,8 +281,8 @@ async fn open(
     let nonce = weft_crypto::random_bytes().map_err(|_| PullError::Random)?;
     let binding = context.tls.identity().map(|identity| identity.leaf_sha256());
     let binding = binding.map(|hash| Bytes::copy_from_slice(&hash)).unwrap_or_default();
-    let request =
-        seek.sign(channel, &context.identity, now(), nonce, binding).map_err(PullError::Sign)?;
+    let signer = context.identity.current();
+    let request = seek.sign(channel, &*signer, now(), nonce, binding).map_err(PullError::Sign)?;
     let requests = Open(Some(request));
     let mut client = client(transport, context.settings.limits.max_message_bytes);
     let failed = |status| PullError::Call(Box::new(status));

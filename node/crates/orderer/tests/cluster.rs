@@ -6,9 +6,13 @@ mod support;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use support::*;
 use weft_config::edit;
+use weft_msp::NodeRole;
 use weft_protos::common::Status;
+use weft_types::Signer as _;
+use weft_types::block::metadata::{self, BlockSigner};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lone_orderer_without_agreement_orders_and_restarts() {
@@ -420,6 +424,63 @@ async fn a_consenter_may_join_late_while_certificates_are_rotated() {
     broadcast(&nodes[0].client(&client), &transaction(&client, "two")).await;
     let all: Vec<&Node> = nodes.iter().collect();
     agreed(&all, 4).await;
+    for node in &mut nodes {
+        node.stop().await;
+    }
+}
+
+/// The certificate of whoever signed a block.
+fn signer_of(node: &Node, number: u64) -> Bytes {
+    let block = node.channel().store().block(number).unwrap().unwrap();
+    match metadata::signatures(&block).unwrap().signatures.remove(0).signer {
+        BlockSigner::Creator(header) => header.creator,
+        BlockSigner::Consenter(_) => panic!("signed as in BFT"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn signing_certificates_are_renewed_while_blocks_are_made() {
+    let network = network(3);
+    let mut nodes = started(&network, &network.genesis("supply")).await;
+    let org = &network.orderer_org;
+    let client = &network.org(1).client;
+    leader(&nodes).await;
+    let mut expected: Vec<Bytes> =
+        nodes.iter().map(|node| node.node.identity.serialized_identity()).collect();
+    let mut sent = 0;
+    for round in 0..3 {
+        for n in 0..4 {
+            let envelope = transaction(client, &format!("tx {round} {n}"));
+            broadcast(&nodes[n % 3].client(client), &envelope).await;
+            sent += 1;
+        }
+        eventually("all are ordered", || nodes.iter().all(|node| transactions(node).len() == sent))
+            .await;
+        for (node, expected) in nodes.iter().zip(&expected) {
+            assert_eq!(&signer_of(node, node.height() - 1), expected);
+        }
+        // What is refused changes nothing: somebody else's, and one of another role.
+        for (node, expected) in nodes.iter().zip(&mut expected) {
+            let stranger = weft_testkit::Org::new("OrdererMSP").orderer;
+            node.msp.renew(org.msp_config(), stranger, now()).unwrap_err();
+            node.msp.renew(org.msp_config(), org.client.clone(), now()).unwrap_err();
+            if round == 0 {
+                let renewed = org.identity(&node.node.name, NodeRole::Orderer);
+                *expected = renewed.serialized_identity();
+                assert!(node.msp.renew(org.msp_config(), renewed, now()).unwrap().identity);
+            }
+        }
+    }
+    // Who was signed by which certificate makes no difference to the chain, nor to who follows it.
+    let all: Vec<&Node> = nodes.iter().collect();
+    agreed(&all, 2).await;
+    let mut network = network;
+    let added = one_more(&mut network);
+    let mut newcomer = Node::new(&network, &added);
+    newcomer.start(&network).await;
+    newcomer.admin(&network).join(&config_block(&nodes[0])).await.unwrap();
+    agreed(&[&nodes[0], &newcomer], nodes[0].height()).await;
+    newcomer.stop().await;
     for node in &mut nodes {
         node.stop().await;
     }

@@ -11,7 +11,9 @@ use std::time::SystemTime;
 use weft_config::Bundle;
 use weft_crypto::SignatureError;
 use weft_msp::policy::{PolicyError, SignedData};
-use weft_msp::{DeserializeError, Identity, MspManager, Principal, PrincipalError, PrincipalRole};
+use weft_msp::{
+    CurrentMsps, DeserializeError, Identity, MspManager, Principal, PrincipalError, PrincipalRole,
+};
 use weft_rpc::deliver::BoxError;
 use weft_types::{MspId, Timestamp};
 
@@ -150,22 +152,22 @@ pub enum AclError {
 /// Checks access. Clones share everything.
 #[derive(Debug, Clone)]
 pub struct Acl {
-    local: Arc<MspManager>,
+    local: CurrentMsps,
     msp_id: MspId,
 }
 
 impl Acl {
     /// Access to a peer of the organization `msp_id`; `local` holds that organization's MSP, as
-    /// the peer was set up with it.
+    /// the peer's own folder defines it.
     #[must_use]
-    pub fn new(local: Arc<MspManager>, msp_id: MspId) -> Self {
-        Self { local, msp_id }
+    pub fn new(local: impl Into<CurrentMsps>, msp_id: MspId) -> Self {
+        Self { local: local.into(), msp_id }
     }
 
-    /// The MSP of the peer's organization.
+    /// The MSP of the peer's organization, as it is now.
     #[must_use]
-    pub fn local(&self) -> &Arc<MspManager> {
-        &self.local
+    pub fn local(&self) -> Arc<MspManager> {
+        self.local.current()
     }
 
     /// The id of the peer's organization.
@@ -263,7 +265,7 @@ impl Acl {
         now: Timestamp,
     ) -> Result<(), AclError> {
         let policy = if role == PrincipalRole::Admin { "Admins" } else { "Members" };
-        let identity = self.local.deserialize_identity(caller.serialized());
+        let identity = self.local().deserialize_identity(caller.serialized());
         let identity = identity.map_err(|source| AclError::Stranger { policy, source })?;
         Principal::Role { msp_id: self.msp_id.to_string(), role }
             .check(&identity, now)

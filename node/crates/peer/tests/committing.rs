@@ -81,7 +81,7 @@ impl World {
             stores: Arc::new(move |_| Ok(Arc::clone(&store))),
             pool: Pool::new(2).unwrap(),
             definitions: Arc::new(definitions),
-            signer: Arc::new(org.peer.clone()),
+            identity: org.peer.clone().into(),
             connector: Connector::new(
                 tls.clone(),
                 ConnectOptions::new(settings.dial_timeout, &limits),

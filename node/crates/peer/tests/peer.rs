@@ -76,8 +76,8 @@ impl World {
         let store = Arc::clone(&self.store);
         Peer::start(PeerOptions {
             settings,
-            identity: org.peer.clone(),
-            local_msp: Arc::new(MspManager::new([org.msp()]).unwrap()),
+            identity: org.peer.clone().into(),
+            local_msp: Arc::new(MspManager::of(org.msp())).into(),
             tls: ReloadingTls::from_parts(Some(identity), RootSet::new(), RootSet::new()),
             stores: Arc::new(move |_| Ok(Arc::clone(&store))),
             existing: existing.iter().map(|name| ChannelId::new(name).unwrap()).collect(),

@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 pub struct Msp {
     /// MSP id of the organization, such as `Org1MSP`. Required.
     pub id: String,
-    /// The MSP folder in Fabric's layout (`signcerts`, `keystore`, `cacerts`, …). Required.
+    /// The MSP folder in Fabric's layout (`signcerts`, `keystore`, `cacerts`, …). Required. A
+    /// renewed certificate and changed revocation lists are taken over while the node runs; see
+    /// `tls.reloadInterval`.
     pub dir: PathBuf,
 }
 
@@ -47,7 +49,8 @@ pub struct Tls {
     pub client_root_cas: Vec<PathBuf>,
     /// PEM or DER files with certificate revocation lists for TLS certificates. Default none.
     pub crls: Vec<PathBuf>,
-    /// How often the files above are looked at for changes. Default 10 s; `0s` never.
+    /// How often the files above and the MSP folder (`msp.dir`) are looked at for changes, which
+    /// are taken over without a restart. Default 10 s; `0s` never.
     #[serde(with = "crate::duration")]
     #[schemars(with = "String")]
     pub reload_interval: Duration,

@@ -361,8 +361,8 @@ impl Actor {
         let processor = Processor::new(bundle, super::now());
         let (envelope, next) = if submit.sequence < bundle.sequence() {
             let nonce = super::nonce().map_err(refused)?;
-            let signer = &self.context.identity;
-            let again = processor.config_again(&parsed, signer, nonce).map_err(refused)?;
+            let signer = self.context.identity.current();
+            let again = processor.config_again(&parsed, &*signer, nonce).map_err(refused)?;
             (crate::msgprocessor::encode(&again.envelope), again.next)
         } else {
             (submit.envelope.clone(), processor.config(&parsed).map_err(refused)?)

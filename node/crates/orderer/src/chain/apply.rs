@@ -93,7 +93,8 @@ impl Actor {
         }
         let nonce = super::nonce().map_err(|error| broken(error.to_string()))?;
         let place = Place { previous_hash: tip.last_hash, last_config: tip.last_config };
-        let block = blockwriter::block(&delivered, place, &self.context.identity, nonce)
+        let signer = self.context.identity.current();
+        let block = blockwriter::block(&delivered, place, &*signer, nonce)
             .map_err(|error| broken(error.to_string()))?;
         let next = match (delivered.entry.is_config(), &self.bundle) {
             (true, Some(bundle)) => {

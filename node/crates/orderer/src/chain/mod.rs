@@ -30,7 +30,7 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 use weft_config::Bundle;
 use weft_consensus::NodeId;
-use weft_msp::SigningIdentity;
+use weft_msp::CurrentIdentity;
 use weft_protos::common::{Block, Envelope, HeaderType, Status};
 use weft_protos::ext::decode;
 use weft_protos::orderer::SubmitRequest;
@@ -61,7 +61,7 @@ pub struct Context {
     /// The orderer's settings.
     pub settings: OrdererSettings,
     /// What it signs with.
-    pub identity: SigningIdentity,
+    pub identity: CurrentIdentity,
     /// Its TLS certificate and roots.
     pub tls: ReloadingTls,
     /// Connections to other orderers.
@@ -434,8 +434,8 @@ impl Channel {
                 Ok(Checked { envelope: envelope.to_envelope(), class, sequence })
             }
             Class::ConfigUpdate => {
-                let signer = &self.context.identity;
-                let configured = processor.config_update(&envelope, signer, nonce()?)?;
+                let signer = self.context.identity.current();
+                let configured = processor.config_update(&envelope, &*signer, nonce()?)?;
                 Ok(Checked { envelope: configured.envelope, class, sequence })
             }
         }

@@ -15,7 +15,7 @@ use weft_client::{Connection, ConnectionSpec, Participation};
 use weft_config::{Bundle, Endpoint, block as config_block};
 use weft_ledger::kv::memory::MemoryKv;
 use weft_ledger::kv::{Batch, Column, Direction, Durability, Entry, KeyRange, Kv, KvError, KvRead};
-use weft_msp::SigningIdentity;
+use weft_msp::{NodeMsp, SigningIdentity};
 use weft_orderer::{Orderer, OrdererHandle, OrdererParts, Stores};
 use weft_protos::common::{Block, Config, Envelope, HeaderType, Status};
 use weft_rpc::tls::{ReloadingTls, RootSet, TlsIdentity};
@@ -128,6 +128,8 @@ pub fn one_more(network: &mut Network) -> OrdererNode {
 /// An orderer that may be running.
 pub struct Node {
     pub node: OrdererNode,
+    /// What it signs as; can be renewed while it runs.
+    pub msp: NodeMsp,
     pub stores: Arc<MemoryStores>,
     pub handle: Option<OrdererHandle>,
     pub participation: Option<String>,
@@ -146,6 +148,7 @@ impl Node {
     pub fn new(network: &Network, node: &OrdererNode) -> Self {
         Self {
             node: node.clone(),
+            msp: NodeMsp::new(network.orderer_org.msp_config(), node.identity.clone()).unwrap(),
             stores: Arc::default(),
             handle: None,
             participation: None,
@@ -178,7 +181,7 @@ impl Node {
         );
         let parts = OrdererParts {
             settings,
-            identity: self.node.identity.clone(),
+            identity: self.msp.identity().clone(),
             tls,
             admin_roots: roots(network),
             stores: self.stores.clone(),

@@ -12,11 +12,12 @@ use weft_config::block as config_block;
 use weft_ledger::kv::{Batch, Kv, KvError};
 use weft_ledger::simulator::QueryLimits;
 use weft_ledger::{BlockStoreError, CommitInput, Ledger, LedgerError, UpdateBatch};
+use weft_msp::CurrentIdentity;
 use weft_protos::common::Block;
 use weft_rpc::connect::Connector;
 use weft_rpc::tls::{ReloadingTls, certificates_from_pem};
 use weft_types::block::{self, BlockError};
-use weft_types::{ChannelId, ParsedEnvelope, Signer, TxFilter, ValidationCode};
+use weft_types::{ChannelId, ParsedEnvelope, TxFilter, ValidationCode};
 
 use super::Channel;
 use crate::commit::endorsement::{Definitions, RuleBook};
@@ -38,7 +39,7 @@ pub struct ChannelDeps {
     /// Where chaincode definitions are looked up.
     pub definitions: Arc<dyn Definitions>,
     /// The peer's identity, for requests to orderers.
-    pub signer: Arc<dyn Signer>,
+    pub identity: CurrentIdentity,
     /// The peer's TLS; the channels' authorities are added to its root sets.
     pub tls: ReloadingTls,
     /// Connections to orderers.
@@ -311,7 +312,7 @@ impl Channels {
             config: deps.deliver_client.clone(),
             connector: deps.connector.clone(),
             tls: deps.tls.clone(),
-            signer: Arc::clone(&deps.signer),
+            identity: deps.identity.clone(),
             metrics: deps.metrics.clone(),
             queue,
             progress,

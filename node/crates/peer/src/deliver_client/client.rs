@@ -10,12 +10,12 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use weft_config::block as config_block;
-use weft_msp::ValidAt;
+use weft_msp::{CurrentIdentity, ValidAt};
 use weft_protos::common::Block;
 use weft_rpc::connect::Connector;
 use weft_rpc::tls::ReloadingTls;
+use weft_types::block;
 use weft_types::seek::{Position, Seek};
-use weft_types::{Signer, block};
 
 use super::sources::{Next, OrdererEndpoint, Severity, Sources};
 use super::stream::{BlockStream, Dial, StreamError};
@@ -41,7 +41,7 @@ pub struct DeliverClient {
     config: DeliverClientConfig,
     connector: Connector,
     tls: ReloadingTls,
-    signer: Arc<dyn Signer>,
+    identity: CurrentIdentity,
     metrics: Option<CommitMetrics>,
     queue: mpsc::Sender<VerifiedBlock>,
     budget: Arc<Semaphore>,
@@ -56,7 +56,7 @@ pub(crate) struct Parts {
     pub(crate) config: DeliverClientConfig,
     pub(crate) connector: Connector,
     pub(crate) tls: ReloadingTls,
-    pub(crate) signer: Arc<dyn Signer>,
+    pub(crate) identity: CurrentIdentity,
     pub(crate) metrics: Option<CommitMetrics>,
     pub(crate) queue: mpsc::Sender<VerifiedBlock>,
     pub(crate) progress: Progress,
@@ -104,7 +104,7 @@ impl Leave {
 
 impl DeliverClient {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { channel, config, connector, tls, signer, metrics, queue, progress } = parts;
+        let Parts { channel, config, connector, tls, identity, metrics, queue, progress } = parts;
         let settings = &config.settings;
         // Without randomness every peer begins with the same orderer, which works as well.
         let seed = weft_crypto::random_bytes().map_or(0, u64::from_le_bytes);
@@ -117,7 +117,7 @@ impl DeliverClient {
             config,
             connector,
             tls,
-            signer,
+            identity,
             metrics,
             queue,
             budget,
@@ -311,7 +311,7 @@ impl DeliverClient {
         Dial {
             connector: &self.connector,
             channel: self.channel.id(),
-            signer: &*self.signer,
+            signer: self.identity.current(),
             tls_cert_hash: hash.unwrap_or_default(),
             max_message_bytes: self.config.max_message_bytes,
             answer_timeout: self.config.settings.dial_timeout,

@@ -1,5 +1,6 @@
 //! One orderer's stream of blocks.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,12 +8,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel as Transport;
+use weft_msp::SigningIdentity;
 use weft_protos::common::{Block, Envelope, Status};
 use weft_protos::orderer::atomic_broadcast_client::AtomicBroadcastClient;
 use weft_protos::orderer::deliver_response;
 use weft_rpc::connect::{ConnectError, Connector, Endpoint};
 use weft_types::seek::{Position, Seek};
-use weft_types::{ChannelId, SignError, Signer, Timestamp};
+use weft_types::{ChannelId, SignError, Timestamp};
 
 use super::sources::OrdererEndpoint;
 
@@ -53,7 +55,7 @@ fn status_name(status: i32) -> String {
 pub(crate) struct Dial<'a> {
     pub(crate) connector: &'a Connector,
     pub(crate) channel: &'a ChannelId,
-    pub(crate) signer: &'a dyn Signer,
+    pub(crate) signer: Arc<SigningIdentity>,
     pub(crate) tls_cert_hash: Bytes,
     pub(crate) max_message_bytes: usize,
     pub(crate) answer_timeout: Duration,
@@ -100,7 +102,7 @@ impl Dial<'_> {
     fn request(&self, seek: Seek) -> Result<Envelope, StreamError> {
         let nonce = weft_crypto::random_bytes().map_err(StreamError::Random)?;
         let now = Timestamp::from_system_time(std::time::SystemTime::now());
-        seek.sign(self.channel, self.signer, now, nonce, self.tls_cert_hash.clone())
+        seek.sign(self.channel, &*self.signer, now, nonce, self.tls_cert_hash.clone())
             .map_err(StreamError::Sign)
     }
 }

@@ -52,7 +52,7 @@ pub(super) fn admit(
         ),
     };
     let Some(channel) = channel else {
-        let creator = creator(parts.acl.local(), &proposal, now)?;
+        let creator = creator(&parts.acl.local(), &proposal, now)?;
         return Ok(Admitted { signed, proposal, channel: None, creator, now });
     };
     let bundle = channel.bundle();

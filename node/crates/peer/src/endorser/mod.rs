@@ -37,11 +37,12 @@ use bytes::Bytes;
 use prost::Message;
 use tokio::sync::Semaphore;
 use weft_ledger::SimulationResults;
+use weft_msp::CurrentIdentity;
 use weft_protos::peer::{
     ChaincodeEvent, ChaincodeId, ChaincodeInterest, ProposalResponse, Response, SignedProposal,
 };
+use weft_types::Timestamp;
 use weft_types::proposal::{self, Simulation};
-use weft_types::{Signer, Timestamp};
 
 use crate::acl::Acl;
 use crate::chaincode::{Call, LedgerState, Runtime};
@@ -79,7 +80,7 @@ pub struct EndorserParts {
     /// Which package runs a chaincode.
     pub sources: Arc<Sources>,
     /// The peer's identity.
-    pub signer: Arc<dyn Signer>,
+    pub identity: CurrentIdentity,
     /// Whether contracts may ask for the history of keys.
     pub keeps_history: bool,
     /// Proposals at work at one time; more are refused.
@@ -209,8 +210,8 @@ impl Endorser {
         };
         let mut response = match endorsed {
             true => {
-                let signer = self.parts.signer.as_ref();
-                let response = proposal::endorse(&admitted.proposal, simulation, signer)
+                let signer = self.parts.identity.current();
+                let response = proposal::endorse(&admitted.proposal, simulation, &*signer)
                     .map_err(RunError::Sign)?;
                 vouch(admitted, &response);
                 response

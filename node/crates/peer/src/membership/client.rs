@@ -38,6 +38,8 @@ enum SessionError {
     Refused(#[source] Refusal),
     #[error("the address is this peer's own")]
     Own,
+    #[error("this peer's identity was renewed")]
+    Renewed,
 }
 
 impl Membership {
@@ -55,6 +57,7 @@ impl Membership {
                 _ = ticks.tick() => {}
                 () = shutdown.cancelled() => return,
             }
+            self.follow_identity();
             for channel in self.0.deps.channels.list() {
                 self.watch(&channel);
             }
@@ -129,8 +132,8 @@ impl Membership {
         let transport =
             own.deps.pool.get(&self.endpoint(address)).map_err(SessionError::Connect)?;
         let (outbound, messages) = mpsc::channel(BUFFER);
-        let hello = message::connect(&*own.deps.signer, own.id, self.tls_cert_hash());
-        send(&outbound, hello.map_err(SessionError::Sign)?).await?;
+        let speaker = self.speaker();
+        send(&outbound, self.hello(&speaker).map_err(SessionError::Sign)?).await?;
         let mut client =
             GossipClient::new(transport).max_decoding_message_size(own.options.max_message_bytes);
         let failed = |status| SessionError::Stream(Box::new(status));
@@ -141,7 +144,7 @@ impl Membership {
         let first = first.map_err(|_| SessionError::Timeout)?.map_err(failed)?;
         let Some(first) = first else { return Ok(()) };
         let remote = self.authenticate(&first, None).map_err(SessionError::Refused)?;
-        if remote.id == own.id {
+        if remote.id == speaker.id {
             return Err(SessionError::Own);
         }
         *greeted = true;
@@ -150,6 +153,9 @@ impl Membership {
         let mut published = own.published.subscribe();
         let mut heard = tokio::time::Instant::now();
         loop {
+            if self.id() != speaker.id {
+                return Err(SessionError::Renewed);
+            }
             tokio::select! {
                 _ = ticks.tick() => {
                     if heard.elapsed() > own.options.expiry {
@@ -176,7 +182,7 @@ impl Membership {
             if let Some(state) = self.own_state(&channel, REFRESH) {
                 send(outbound, state.envelope.clone()).await?;
             }
-            send(outbound, message::state_request(self.0.id, channel.id())).await?;
+            send(outbound, message::state_request(self.id(), channel.id())).await?;
         }
         Ok(())
     }

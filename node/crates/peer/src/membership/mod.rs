@@ -19,10 +19,11 @@
 mod client;
 pub mod message;
 mod news;
+mod own;
 mod service;
 mod table;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -31,15 +32,16 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use weft_config::Bundle;
+use weft_msp::CurrentIdentity;
 use weft_protos::ext::DecodeError;
-use weft_protos::gossip::Envelope;
 use weft_rpc::connect::{ChannelPool, Endpoint};
 use weft_rpc::tls::ReloadingTls;
-use weft_types::{ChannelId, MspId, SignError, Signer, Timestamp};
+use weft_types::{MspId, SignError, Timestamp};
 
 use crate::acl::Acl;
 use crate::channel::{Channel, Channels};
-use message::{PkiId, Time};
+use message::Time;
+use own::Own;
 pub use service::GossipService;
 use table::Table;
 pub use table::{ChannelPeer, ChannelState, InstalledChaincode, Member};
@@ -58,7 +60,7 @@ pub struct Deps {
     /// The peer's own organization.
     pub acl: Acl,
     /// The peer's identity.
-    pub signer: Arc<dyn Signer>,
+    pub identity: CurrentIdentity,
     /// The chaincodes here.
     pub chaincodes: Arc<dyn LocalChaincodes>,
     /// The peer's TLS, for the hash of its certificate; `None` without TLS.
@@ -123,28 +125,12 @@ pub struct Membership(Arc<Inner>);
 struct Inner {
     deps: Deps,
     options: Options,
-    id: PkiId,
     started: u64,
     sequence: AtomicU64,
     table: Mutex<Table>,
     own: Mutex<Own>,
     generation: AtomicU64,
     published: watch::Sender<u64>,
-}
-
-/// What this peer says of itself.
-struct Own {
-    member: Arc<Member>,
-    states: BTreeMap<ChannelId, OwnState>,
-}
-
-struct OwnState {
-    state: Arc<ChannelState>,
-    /// When the state was signed.
-    signed: Instant,
-    /// When and at which height the chaincodes were looked up.
-    checked: Instant,
-    height: u64,
 }
 
 /// How often a new height is told, and chaincodes are looked up where no block came.
@@ -160,34 +146,20 @@ impl Membership {
     /// # Errors
     /// [`MembershipError`] when the peer's own identity cannot be used.
     pub fn new(deps: Deps, options: Options) -> Result<Self, MembershipError> {
-        let serialized = deps.signer.serialized_identity();
-        let id = PkiId::of(&serialized).map_err(MembershipError::Decode)?;
-        let identity = deps.acl.local().deserialize_identity(&serialized);
-        let identity = identity.map_err(MembershipError::Identity)?;
         let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let started = started.map_or(1, |since| u64::try_from(since.as_nanos()).unwrap_or(1));
         let time = Time { started, sequence: 0 };
-        let alive = message::alive(&*deps.signer, id, &options.endpoint, time);
-        let alive = alive.map_err(MembershipError::Sign)?;
-        let endpoint = options.endpoint.clone();
-        let member = Member { id, identity, endpoint, alive, is_self: true };
+        let own = Own::new(&deps, &options, time)?;
         Ok(Self(Arc::new(Inner {
             table: Mutex::new(Table::new(options.max_members, options.expiry)),
-            own: Mutex::new(Own { member: Arc::new(member), states: BTreeMap::new() }),
+            own: Mutex::new(own),
             deps,
             options,
-            id,
             started,
             sequence: AtomicU64::new(1),
             generation: AtomicU64::new(1),
             published: watch::Sender::new(0),
         })))
-    }
-
-    /// This peer.
-    #[must_use]
-    pub fn own(&self) -> Arc<Member> {
-        Arc::clone(&self.0.own.lock().member)
     }
 
     /// Changes whenever a peer comes, goes or moves, or the chaincodes of one change.
@@ -293,10 +265,10 @@ impl Membership {
             version: one.version.clone(),
             metadata: Bytes::new(),
         });
-        let signer = &*self.0.deps.signer;
+        let speaker = self.speaker();
         let envelope = message::state_info(
-            signer,
-            self.0.id,
+            &*speaker.signer,
+            speaker.id,
             channel.id(),
             self.next_time(),
             height,
@@ -310,22 +282,12 @@ impl Membership {
             }
         };
         let state = Arc::new(ChannelState { height, chaincodes, envelope });
-        let before = self.store_own(channel.id(), Arc::clone(&state));
+        let before = self.store_own(channel.id(), speaker.id, Arc::clone(&state));
         if before.is_none_or(|before| before.chaincodes != state.chaincodes) {
             self.changed();
         }
         self.0.published.send_modify(|count| *count += 1);
         Some(state)
-    }
-
-    fn store_own(
-        &self,
-        channel: &ChannelId,
-        state: Arc<ChannelState>,
-    ) -> Option<Arc<ChannelState>> {
-        let (now, height) = (Instant::now(), state.height);
-        let own = OwnState { state, signed: now, checked: now, height };
-        self.0.own.lock().states.insert(channel.clone(), own).map(|before| before.state)
     }
 
     fn next_time(&self) -> Time {
@@ -335,30 +297,6 @@ impl Membership {
 
     fn changed(&self) {
         self.0.generation.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// Signs a new sign of life of this peer.
-    fn renew(&self) -> Envelope {
-        let endpoint = &self.0.options.endpoint;
-        let alive = message::alive(&*self.0.deps.signer, self.0.id, endpoint, self.next_time());
-        let mut own = self.0.own.lock();
-        match alive {
-            Ok(alive) => {
-                let member = Member { alive: alive.clone(), ..Member::clone(&own.member) };
-                own.member = Arc::new(member);
-                alive
-            }
-            Err(error) => {
-                tracing::error!(%error, "failed to sign what this peer tells of itself");
-                own.member.alive.clone()
-            }
-        }
-    }
-
-    /// SHA-256 of this peer's TLS certificate; empty without TLS.
-    fn tls_cert_hash(&self) -> Bytes {
-        let identity = self.0.deps.tls.as_ref().and_then(ReloadingTls::identity);
-        identity.map_or_else(Bytes::new, |it| Bytes::copy_from_slice(&it.leaf_sha256()))
     }
 
     /// How to connect to a peer. The channels' authorities are among this peer's own roots.

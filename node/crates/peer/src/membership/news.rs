@@ -70,7 +70,8 @@ impl Membership {
         let local = self.0.deps.acl.local();
         let channels = self.0.deps.channels.list();
         let bundles: Vec<_> = channels.iter().map(|channel| channel.bundle()).collect();
-        let managers = std::iter::once(local).chain(bundles.iter().map(|bundle| bundle.msps()));
+        let managers =
+            std::iter::once(&*local).chain(bundles.iter().map(|bundle| &**bundle.msps()));
         let mut refusal = Refusal::Stranger;
         for manager in managers {
             let Ok(identity) = manager.deserialize_identity(serialized) else { continue };
@@ -134,7 +135,7 @@ impl Membership {
         let Some(member) = alive.membership else { return };
         let Some(id) = PkiId::read(&member.pki_id) else { return };
         let time = Time::from(alive.timestamp.unwrap_or_default());
-        if id == self.0.id
+        if id == self.id()
             || member.endpoint.is_empty()
             || member.endpoint.len() > MAX_ENDPOINT
             || !self.0.table.lock().is_news(id, time)
@@ -156,6 +157,12 @@ impl Membership {
             tracing::warn!(endpoint = %member.endpoint, "refused a sign of life: wrong signature");
             return;
         }
+        // This peer under a certificate that it had before, as others may still tell.
+        if member.endpoint == self.0.options.endpoint
+            && identity.msp_id() == self.0.deps.acl.msp_id()
+        {
+            return;
+        }
         let member = Member {
             id,
             identity,
@@ -171,7 +178,7 @@ impl Membership {
     }
 
     fn take_state(&self, envelope: &Envelope, info: StateInfo) {
-        let Some(id) = PkiId::read(&info.pki_id).filter(|id| *id != self.0.id) else { return };
+        let Some(id) = PkiId::read(&info.pki_id).filter(|id| *id != self.id()) else { return };
         let time = Time::from(info.timestamp.unwrap_or_default());
         let Some(channel) = self.named_channel(id, &info.channel_mac) else { return };
         let Some(member) = self.0.table.lock().member(id).cloned() else { return };

@@ -14,7 +14,7 @@ use weft_protos::gossip::gossip_server::Gossip;
 use weft_protos::gossip::{Empty, Envelope};
 use weft_rpc::listen::PeerInfo;
 
-use super::{Membership, message};
+use super::Membership;
 
 /// Answers that wait for a slow peer.
 const BUFFER: usize = 16;
@@ -89,7 +89,7 @@ impl Served {
     async fn serve(mut self) -> Result<(), Status> {
         let membership = self.service.membership.clone();
         let own = &membership.0;
-        let hello = message::connect(&*own.deps.signer, own.id, membership.tls_cert_hash());
+        let hello = membership.hello(&membership.speaker());
         let hello = hello.map_err(|error| Status::internal(error.to_string()))?;
         let _ = self.answers.send(Ok(hello)).await;
         let first = timeout(CONNECT_TIMEOUT, self.inbound.message()).await;

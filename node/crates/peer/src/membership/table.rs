@@ -1,4 +1,8 @@
 //! What is known of other peers: a bounded table that only newer messages change.
+//!
+//! A peer whose certificate is renewed comes back under another id at the same endpoint. The newer
+//! of two members of one organization at one endpoint takes the other's place, with what it had of
+//! the channels until it says so itself; otherwise both would be counted until the old one expires.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -75,6 +79,9 @@ struct Entry {
     channels: BTreeMap<ChannelId, (Time, Arc<ChannelState>)>,
 }
 
+/// A newer member has the same place.
+struct Superseded;
+
 /// The table. What it is told has been verified.
 pub(crate) struct Table {
     entries: BTreeMap<PkiId, Entry>,
@@ -120,13 +127,40 @@ impl Table {
             entry.seen = now;
             return changed;
         }
+        let Ok(channels) = self.supersede(&member, time, now) else { return false };
         if self.entries.len() >= self.capacity {
             return false;
         }
         let id = member.id;
         let member = Arc::new(member);
-        self.entries.insert(id, Entry { member, time, seen: now, channels: BTreeMap::new() });
+        self.entries.insert(id, Entry { member, time, seen: now, channels });
         true
+    }
+
+    /// Drops the member whose place this one takes and gives what it had of the channels, or
+    /// refuses the one that a newer one has replaced.
+    fn supersede(
+        &mut self,
+        member: &Member,
+        time: Time,
+        now: Instant,
+    ) -> Result<BTreeMap<ChannelId, (Time, Arc<ChannelState>)>, Superseded> {
+        let same_place = |entry: &Entry| {
+            entry.member.endpoint == member.endpoint
+                && entry.member.identity.msp_id() == member.identity.msp_id()
+        };
+        let found = self.entries.iter().find(|(_, entry)| same_place(entry));
+        let Some((id, entry)) = found.map(|(id, entry)| (*id, entry)) else {
+            return Ok(BTreeMap::new());
+        };
+        if entry.time >= time {
+            return Err(Superseded);
+        }
+        let Some(entry) = self.entries.remove(&id) else { return Ok(BTreeMap::new()) };
+        if self.dead.len() < self.capacity {
+            self.dead.insert(id, (entry.time, now));
+        }
+        Ok(entry.channels)
     }
 
     /// Takes what a peer has of a channel; tells whether more than the height changed.

@@ -25,7 +25,7 @@ use futures::{StreamExt, future};
 use prometheus::Registry;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use weft_msp::{MspManager, SigningIdentity};
+use weft_msp::{CurrentIdentity, CurrentMsps};
 use weft_ops::health::Health;
 use weft_rpc::tls::{ReloadingTls, WatchGuard};
 use weft_settings::PeerSettings;
@@ -40,10 +40,10 @@ use parts::Parts;
 pub struct PeerOptions {
     /// The settings, validated.
     pub settings: PeerSettings,
-    /// Who the peer is.
-    pub identity: SigningIdentity,
-    /// The MSP of the peer's organization, as the peer was set up with it.
-    pub local_msp: Arc<MspManager>,
+    /// Who the peer is. What it signs names the certificate that is current then.
+    pub identity: CurrentIdentity,
+    /// The MSP of the peer's organization, as the peer's own folder defines it.
+    pub local_msp: CurrentMsps,
     /// The peer's TLS certificate and roots.
     pub tls: ReloadingTls,
     /// Opens the store of a channel.

@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use weft_ledger::simulator::QueryLimits;
+use weft_msp::CurrentIdentity;
 use weft_protos::discovery::discovery_server::DiscoveryServer;
 use weft_protos::gateway::gateway_server::GatewayServer;
 use weft_protos::gossip::gossip_server::GossipServer;
@@ -20,7 +21,6 @@ use weft_rpc::metrics::GrpcMetrics;
 use weft_rpc::server::{GrpcOptions, GrpcServer};
 use weft_rpc::tls::ReloadingTls;
 use weft_settings::{ClientAuth, PeerSettings};
-use weft_types::Signer;
 
 use super::chaincodes::Runnable;
 use super::{PeerOptions, StartError};
@@ -123,7 +123,7 @@ pub(super) struct Parts {
 struct Common<'a> {
     settings: &'a PeerSettings,
     acl: Acl,
-    signer: Arc<dyn Signer>,
+    identity: CurrentIdentity,
     tls: ReloadingTls,
     registry: &'a Registry,
     stop: &'a CancellationToken,
@@ -132,7 +132,7 @@ struct Common<'a> {
 impl Parts {
     pub(super) fn new(options: PeerOptions, stop: CancellationToken) -> Result<Self, StartError> {
         let PeerOptions { settings, identity, local_msp, tls, stores, registry, .. } = options;
-        let msp_id = identity.msp_id().clone();
+        let msp_id = identity.current().msp_id().clone();
         let packages =
             PackageStore::open(settings.data_dir.join(PACKAGES)).map_err(StartError::Packages)?;
         let runtime = Runtime::new(
@@ -145,7 +145,7 @@ impl Parts {
         let common = Common {
             settings: &settings,
             acl: Acl::new(local_msp, msp_id),
-            signer: Arc::new(identity),
+            identity,
             tls,
             registry: &registry,
             stop: &stop,
@@ -226,7 +226,7 @@ impl Common<'_> {
             stores,
             pool: Pool::new(settings.validation.workers).map_err(StartError::Pool)?,
             definitions: Arc::new(LedgerDefinitions),
-            signer: Arc::clone(&self.signer),
+            identity: self.identity.clone(),
             connector: Connector::new(self.tls.clone(), connecting),
             tls: self.tls.clone(),
             deliver_client: DeliverClientConfig {
@@ -274,7 +274,7 @@ impl Common<'_> {
             runtime: runtime.clone(),
             system,
             sources: Arc::clone(sources),
-            signer: Arc::clone(&self.signer),
+            identity: self.identity.clone(),
             keeps_history: settings.ledger.history,
             max_concurrent: settings.peer_limits.concurrent_endorsements,
             time_window: settings.limits.time_window,
@@ -304,7 +304,7 @@ impl Common<'_> {
         let deps = membership::Deps {
             channels: Arc::clone(channels),
             acl: self.acl.clone(),
-            signer: Arc::clone(&self.signer),
+            identity: self.identity.clone(),
             chaincodes: Arc::new(Runnable(sources)),
             tls: Some(self.tls.clone()),
             pool: pool.clone(),

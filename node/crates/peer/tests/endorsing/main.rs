@@ -11,4 +11,5 @@ mod layout;
 mod lifecycle;
 mod queries;
 mod refusals;
+mod renewal;
 mod world;

@@ -11,7 +11,7 @@ use weft_config::Endpoint;
 use weft_ledger::kv::Kv;
 use weft_ledger::kv::memory::MemoryKv;
 use weft_ledger::simulator::QueryLimits;
-use weft_msp::{MspManager, SigningIdentity};
+use weft_msp::{NodeMsp, SigningIdentity};
 use weft_peer::acl::Acl;
 use weft_peer::chaincode::package::{Connection, Label, Package, PackageStore};
 use weft_peer::chaincode::{Runtime, RuntimeConfig};
@@ -52,6 +52,7 @@ pub struct World {
 pub struct TestPeer {
     pub org: usize,
     pub endorser: Endorser,
+    pub msp: NodeMsp,
     pub parts: EndorserParts,
     pub channels: Arc<Channels>,
     pub sources: Arc<Sources>,
@@ -86,6 +87,7 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let packages = PackageStore::open(dir.path().join("packages")).unwrap();
         let of = self.network.org(org);
+        let msp = NodeMsp::new(of.msp_config(), of.peer.clone()).unwrap();
         let tls = of.tls("peer0", &["peer0"]);
         let identity =
             TlsIdentity::from_pem(&tls.cert_pem(), tls.key_pem().as_bytes(), "peer").unwrap();
@@ -101,7 +103,7 @@ impl World {
             stores: Arc::new(move |_| Ok(Arc::new(MemoryKv::new()) as Arc<dyn Kv>)),
             pool: Pool::new(1).unwrap(),
             definitions: Arc::new(LedgerDefinitions),
-            signer: Arc::new(of.peer.clone()),
+            identity: msp.identity().clone(),
             connector: Connector::new(tls.clone(), options),
             tls,
             deliver_client: DeliverClientConfig { settings, max_message_bytes: 64 << 20 },
@@ -110,8 +112,7 @@ impl World {
             max_waiters: 100,
             metrics: None,
         });
-        let local = Arc::new(MspManager::new([of.msp()]).unwrap());
-        let acl = Acl::new(local, of.msp_id.clone());
+        let acl = Acl::new(msp.msps().clone(), of.msp_id.clone());
         let sources = Arc::new(Sources::new(packages.clone(), of.msp_id.clone()).unwrap());
         let runtime = RuntimeConfig {
             execute_timeout: Duration::from_secs(5),
@@ -130,13 +131,13 @@ impl World {
             runtime: Runtime::new(runtime, packages, None),
             system,
             sources: Arc::clone(&sources),
-            signer: Arc::new(of.peer.clone()),
+            identity: msp.identity().clone(),
             keeps_history: true,
             max_concurrent: 16,
             time_window: TIME_WINDOW,
         };
         let endorser = Endorser::new(parts.clone());
-        TestPeer { org, endorser, parts, channels, sources, _dir: dir }
+        TestPeer { org, endorser, msp, parts, channels, sources, _dir: dir }
     }
 
     pub async fn peer(&self, org: usize) -> TestPeer {

@@ -74,6 +74,52 @@ async fn silent_peers_are_dropped_and_come_back() {
     drop(again);
 }
 
+/// A renewed certificate gives a peer another id. Nobody misses it meanwhile or counts it twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_with_a_renewed_certificate_takes_its_own_place() {
+    use weft_types::Signer as _;
+
+    let world = World::new().await;
+    let a = Node::start(&world, 1, "peer0", &[]).await;
+    let b = Node::start(&world, 2, "peer0", &[&a]).await;
+    let c = Node::start(&world, 1, "peer1", &[&b]).await;
+    let nodes = [&a, &b, &c];
+    for node in nodes {
+        node.sees(3).await;
+    }
+    for _ in 0..2 {
+        let org = world.network.org(2);
+        let renewed = org.identity("peer0", weft_msp::NodeRole::Peer);
+        let before = b.membership.own().id;
+        b.msp.renew(org.msp_config(), renewed.clone(), weft_testkit::clock::NOW).unwrap();
+        let is_renewed = |node: &Node| {
+            let peers = node.membership.channel_peers(&node.peer.channel());
+            assert_eq!(peers.len(), 3, "one is missing, or counted twice");
+            let of_b = peers.iter().find(|peer| peer.member.endpoint == b.address).unwrap();
+            assert!(of_b.state.has("asset"));
+            *of_b.member.identity.serialized() == renewed.serialized_identity()
+        };
+        // The peer itself has nothing to tell for an instant; the others never lose it.
+        until(|| b.membership.own().id != before).await;
+        b.sees(3).await;
+        for node in [&a, &c] {
+            until(|| is_renewed(node)).await;
+        }
+        // What was signed under the new id is taken as well.
+        b.chaincodes.0.lock().push((format!("more{before:?}"), 1));
+        let known = b.chaincodes.0.lock().len() + 1;
+        for node in [&a, &c] {
+            until(|| {
+                let peers = node.membership.channel_peers(&node.peer.channel());
+                let of_b = peers.iter().find(|peer| peer.member.endpoint == b.address).unwrap();
+                of_b.state.chaincodes.len() == known
+            })
+            .await;
+        }
+        assert!(nodes.iter().all(|node| node.membership.peers().len() == 3));
+    }
+}
+
 /// A client's certificate is no peer's, whatever it says.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_peers_are_taken_for_peers() {

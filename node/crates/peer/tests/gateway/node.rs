@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Channel as Transport;
 use tonic::{Request, Response as Reply, Status};
-use weft_msp::SigningIdentity;
+use weft_msp::{NodeMsp, SigningIdentity};
 use weft_peer::channel::Channel;
 use weft_peer::discovery::endorsers::Endorsers;
 use weft_peer::discovery::{self, Discovery};
@@ -140,6 +140,8 @@ impl LocalChaincodes for Chaincodes {
 pub struct Node {
     pub peer: TestPeer,
     pub identity: SigningIdentity,
+    /// What it speaks as; can be renewed while it runs.
+    pub msp: NodeMsp,
     pub address: String,
     pub endorser: Arc<FakeEndorser>,
     pub chaincodes: Arc<Chaincodes>,
@@ -180,6 +182,8 @@ impl Node {
     ) -> Self {
         let peer = world.peer(org).await;
         let identity = world.network.org(org).identity(name, weft_msp::NodeRole::Peer);
+        let config = world.network.org(org).msp_config();
+        let msp = NodeMsp::new(config, identity.clone()).unwrap();
         let limits = weft_settings::Limits::default();
         let server =
             GrpcServer::bind("127.0.0.1:0", GrpcOptions::from(&limits), Security::Plain, None);
@@ -197,7 +201,7 @@ impl Node {
         let deps = membership::Deps {
             channels: Arc::clone(&peer.channels),
             acl: peer.parts.acl.clone(),
-            signer: Arc::new(identity.clone()),
+            identity: msp.identity().clone(),
             chaincodes: chaincodes.clone(),
             tls: None,
             pool: pool.clone(),
@@ -235,7 +239,7 @@ impl Node {
         tokio::spawn(server.serve(routes, stop.clone().cancelled_owned()));
         let transport = tonic::transport::Endpoint::from_shared(format!("http://{address}"));
         let transport = transport.unwrap().connect_lazy();
-        Self { peer, identity, address, endorser, chaincodes, membership, transport, stop }
+        Self { peer, identity, msp, address, endorser, chaincodes, membership, transport, stop }
     }
 
     pub fn gateway(&self) -> GatewayClient<Transport> {
