@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use weft_client::{Call, ClientError, Gateway};
 use weft_types::ValidationCode;
 
-use super::{CommandError, Output, local, report};
+use super::{CommandError, Output, local, put, report};
 use crate::local::layout::Layout;
 use crate::local::process::Usage;
 use crate::local::state::State;
@@ -162,7 +162,7 @@ pub(super) async fn bench(dir: &Path, args: BenchArgs, output: Output) -> Result
     }
     let report = load(dir, args).await?;
     match output.structured(&report)? {
-        Some(text) => print!("{text}"),
+        Some(text) => put(&text)?,
         None => print(&report),
     }
     Ok(())

@@ -6,7 +6,7 @@ use weft_config::{block, inspect};
 use super::cluster::channel::SignArgs;
 use super::cluster::{self, patiently};
 use super::target::{Target, Wanted};
-use super::{CommandError, Output};
+use super::{CommandError, Output, put};
 
 /// Commands on channels.
 #[derive(Debug, Subcommand)]
@@ -61,8 +61,7 @@ async fn inspect(target: &Target, args: InspectArgs, output: Output) -> Result<(
     let (channel, config) = block::config_from_block(&found)?;
     let view = inspect::view(&channel, &config);
     match output {
-        Output::Json => println!("{}", view.to_json()?),
-        Output::Text | Output::Yaml => print!("{}", view.to_yaml()?),
+        Output::Json => put(&format!("{}\n", view.to_json()?)),
+        Output::Text | Output::Yaml => put(&view.to_yaml()?),
     }
-    Ok(())
 }

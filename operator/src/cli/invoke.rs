@@ -7,7 +7,7 @@ use weft_client::Call;
 
 use super::cluster::patiently;
 use super::target::{Reached, Target, Wanted};
-use super::{CommandError, Output};
+use super::{CommandError, Output, put};
 
 /// A call of a contract's function.
 #[derive(Debug, Args)]
@@ -52,10 +52,10 @@ pub(super) async fn invoke(
     match output {
         Output::Text => {
             eprintln!("committed {id}");
-            print_result(&submitted.result);
+            print_result(&submitted.result)?;
         }
-        Output::Json => println!("{answer}"),
-        Output::Yaml => print!("{}", serde_yaml::to_string(&answer)?),
+        Output::Json => put(&format!("{answer}\n"))?,
+        Output::Yaml => put(&serde_yaml::to_string(&answer)?)?,
     }
     Ok(())
 }
@@ -73,9 +73,9 @@ pub(super) async fn query(
         .map_err(|error| reached.explain(error))?;
     let answer = json!({"result": value(&result)});
     match output {
-        Output::Text => print_result(&result),
-        Output::Json => println!("{answer}"),
-        Output::Yaml => print!("{}", serde_yaml::to_string(&answer)?),
+        Output::Text => print_result(&result)?,
+        Output::Json => put(&format!("{answer}\n"))?,
+        Output::Yaml => put(&serde_yaml::to_string(&answer)?)?,
     }
     Ok(())
 }
@@ -96,10 +96,11 @@ async fn prepare(target: &Target, args: CallArgs) -> Result<(Reached, Call), Com
     Ok((reached, call))
 }
 
-fn print_result(result: &Bytes) {
-    if !result.is_empty() {
-        println!("{}", String::from_utf8_lossy(result));
+fn print_result(result: &Bytes) -> Result<(), CommandError> {
+    if result.is_empty() {
+        return Ok(());
     }
+    put(&format!("{}\n", String::from_utf8_lossy(result)))
 }
 
 /// JSON stays JSON; anything else is text.

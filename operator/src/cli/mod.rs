@@ -14,6 +14,7 @@ mod status;
 mod target;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -148,6 +149,7 @@ pub async fn main(default: Name) -> ExitCode {
     };
     match cli.run(name).await {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_enough(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {}", report(error.as_ref()));
             ExitCode::FAILURE
@@ -199,18 +201,17 @@ impl Cli {
             Command::Invoke(args) => invoke::invoke(&target, args, output).await,
             Command::Query(args) => invoke::query(&target, args, output).await,
             Command::Channel(command) => channel::run(&target, command, output).await,
-            Command::Completions { shell } => {
-                clap_complete::generate(
-                    shell,
-                    &mut name.command(),
-                    name.file(),
-                    &mut std::io::stdout(),
-                );
-                Ok(())
-            }
+            Command::Completions { shell } => put(&completions(name, shell)?),
             command => on_cluster(&target, command, output).await,
         }
     }
+}
+
+/// The completion script of a shell, for the name by which the program was called.
+fn completions(name: Name, shell: clap_complete::Shell) -> Result<String, CommandError> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut name.command(), name.file(), &mut script);
+    Ok(String::from_utf8(script)?)
 }
 
 /// Commands that are about a cluster only.
@@ -233,6 +234,22 @@ async fn on_cluster(target: &Target, command: Command, output: Output) -> Result
         }
         _ => Ok(()),
     }
+}
+
+/// Writes an answer to standard output.
+///
+/// # Errors
+/// When it cannot be written. Whoever reads it may have had enough ([`is_enough`]).
+fn put(text: &str) -> Result<(), CommandError> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+/// Whether the command ended because nobody reads its answer any more, as with `| head`.
+fn is_enough(error: &CommandError) -> bool {
+    let io = error.downcast_ref::<std::io::Error>();
+    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 /// An error with its causes on one line, outermost first; a cause that its effect already
@@ -328,9 +345,7 @@ mod tests {
             [clap_complete::Shell::Bash, clap_complete::Shell::Zsh, clap_complete::Shell::Fish]
         {
             for name in [Name::Weft, Name::KubectlWeft] {
-                let mut script = Vec::new();
-                clap_complete::generate(shell, &mut name.command(), name.file(), &mut script);
-                let script = String::from_utf8(script).unwrap();
+                let script = completions(name, shell).unwrap();
                 assert!(script.contains(name.file()), "{shell} {}", name.file());
                 assert!(script.contains("connection-profile"), "{shell} {}", name.file());
             }

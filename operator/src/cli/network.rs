@@ -7,7 +7,7 @@ use std::time::Instant;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{CommandError, Output};
+use super::{CommandError, Output, put};
 use crate::local::progress::{Progress, Terminal};
 use crate::local::{self, Runner, UpOptions, connection::ConnectionFile};
 
@@ -62,7 +62,7 @@ pub(super) async fn up(dir: &Path, args: UpArgs, output: Output) -> Result<(), C
     drop(runner);
     eprintln!("ready in {:.1} s", begun.elapsed().as_secs_f64());
     match output.structured(&connection)? {
-        Some(text) => print!("{text}"),
+        Some(text) => put(&text)?,
         None if args.quiet => {}
         None => hint(dir, &connection, &connection_file, args.detach),
     }

@@ -8,7 +8,7 @@ use weft_types::{ChannelId, Timestamp};
 
 use super::cluster::{self, status::StatusArgs};
 use super::target::Target;
-use super::{CommandError, Output, report};
+use super::{CommandError, Output, put, report};
 use crate::local::access::Access;
 use crate::local::layout::{Layout, ORDERING};
 use crate::local::nodes::{self, HOST, Kind, Node};
@@ -86,7 +86,7 @@ pub(super) async fn run(
 async fn status(dir: &Path, output: Output) -> Result<(), CommandError> {
     let status = gather(dir).await?;
     match output.structured(&status)? {
-        Some(text) => print!("{text}"),
+        Some(text) => put(&text)?,
         None => print(&status),
     }
     Ok(())

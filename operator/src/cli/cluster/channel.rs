@@ -23,7 +23,7 @@ use weft_types::{ChannelId, MspId, Nonce};
 use super::context::Context;
 use super::error::ClusterError;
 use crate::cli::target::Target;
-use crate::cli::{CommandError, Output};
+use crate::cli::{CommandError, Output, put};
 use crate::cluster::names::{self, key, label};
 use crate::local::files::{self, Secrecy};
 
@@ -86,10 +86,9 @@ pub(in crate::cli) async fn sign(
         Output::Text | Output::Yaml => serde_yaml::to_string(&secret)?,
     };
     match &args.out {
-        Some(path) => files::write(path, text.as_bytes(), Secrecy::Public)?,
-        None => print!("{text}"),
+        Some(path) => super::save(path, text.as_bytes(), Secrecy::Public),
+        None => put(&text),
     }
-    Ok(())
 }
 
 async fn pending(context: &Context, channel: &ChannelId) -> Result<Vec<u8>, ClusterError> {

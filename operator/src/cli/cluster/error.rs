@@ -164,7 +164,7 @@ pub(in crate::cli) enum ClusterError {
         namespace: String,
     },
     /// A Secret or ConfigMap lacks something.
-    #[error("{object} has no {key}")]
+    #[error("{object} has no {key}; `kubectl weft status` says how far the operator is")]
     NoKey {
         /// Kind, namespace and name.
         object: String,

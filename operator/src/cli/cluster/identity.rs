@@ -14,7 +14,7 @@ use super::error::ClusterError;
 use super::objects::Objects;
 use super::secret::{Identity, secret_name};
 use crate::api::{Organization, UserRole, UserSpec};
-use crate::cli::{CommandError, Output};
+use crate::cli::{CommandError, Output, put};
 
 /// Commands on identities.
 #[derive(Debug, Subcommand)]
@@ -89,9 +89,9 @@ pub(in crate::cli) async fn run(
         "notAfter": certificate.not_after().to_string(),
     });
     match output.structured(&answer)? {
-        Some(text) => print!("{text}"),
+        Some(text) => put(&text)?,
         None => {
-            println!("{}", folder.display());
+            put(&format!("{}\n", folder.display()))?;
             eprintln!("{}, valid until {}", certificate.subject_text(), certificate.not_after());
             eprintln!(
                 "the certificate is renewed in the Secret {name}; run this again to fetch it"

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::context::Context;
 use super::error::ClusterError;
 use super::pods;
-use crate::cli::{CommandError, Output};
+use crate::cli::{CommandError, Output, put};
 use crate::cluster::names::label;
 
 /// Arguments of `logs`.
@@ -95,12 +95,11 @@ async fn print(
     let step = format!("read the log of pod {}/{pod}", context.namespace);
     let stream = context.api::<Pod>().log_stream(&pod, &params).await;
     let stream = stream.map_err(ClusterError::at(step.clone()))?;
-    lines(stream, |line| match output {
-        Output::Text => println!("{prefix}{}", text(line)),
-        Output::Json | Output::Yaml => println!("{line}"),
+    lines(&step, stream, |line| match output {
+        Output::Text => put(&format!("{prefix}{}\n", text(line))),
+        Output::Json | Output::Yaml => put(&format!("{line}\n")),
     })
-    .await
-    .map_err(|source| format!("failed to {step}: {source}"))?;
+    .await?;
     if args.follow {
         eprintln!("{pod} has stopped logging: its container has ended");
     }
@@ -108,12 +107,13 @@ async fn print(
 }
 
 async fn lines(
+    step: &str,
     stream: impl AsyncBufRead,
-    mut each: impl FnMut(&str),
-) -> Result<(), std::io::Error> {
+    mut each: impl FnMut(&str) -> Result<(), CommandError>,
+) -> Result<(), CommandError> {
     let mut lines = std::pin::pin!(stream.lines());
-    while let Some(line) = lines.next().await.transpose()? {
-        each(&line);
+    while let Some(line) = lines.next().await {
+        each(&line.map_err(|source| format!("failed to {step}: {source}"))?)?;
     }
     Ok(())
 }

@@ -32,6 +32,16 @@ pub(super) use invoke::reach;
 /// Field manager of what the commands write.
 const MANAGER: &str = "weft-cli";
 
+/// Writes a file that the person named; a bare name is one in this folder.
+fn save(
+    path: &std::path::Path,
+    contents: &[u8],
+    secrecy: crate::local::files::Secrecy,
+) -> Result<(), super::CommandError> {
+    let path = std::path::absolute(path)?;
+    Ok(crate::local::files::write(&path, contents, secrecy)?)
+}
+
 /// The present.
 fn now() -> weft_types::Timestamp {
     weft_types::Timestamp::from_system_time(std::time::SystemTime::now())

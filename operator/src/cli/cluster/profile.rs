@@ -16,9 +16,9 @@ use super::error::ClusterError;
 use super::objects::Objects;
 use super::secret::Identity;
 use crate::api::Organization;
-use crate::cli::{CommandError, Output};
+use crate::cli::{CommandError, Output, put};
 use crate::cluster::names::{self, Holder, key, port};
-use crate::local::files::{self, Secrecy};
+use crate::local::files::Secrecy;
 
 /// Arguments of `connection-profile`.
 #[derive(Debug, Args)]
@@ -148,11 +148,10 @@ pub(in crate::cli) async fn profile(
         Some(path) => {
             let secrecy =
                 if profile.identity.is_some() { Secrecy::Secret } else { Secrecy::Public };
-            files::write(path, text.as_bytes(), secrecy)?;
+            super::save(path, text.as_bytes(), secrecy)
         }
-        None => print!("{text}"),
+        None => put(&text),
     }
-    Ok(())
 }
 
 fn hint(profile: &Profile, args: &ProfileArgs, namespace: &str) {

@@ -27,9 +27,9 @@ use super::metrics::Scraped;
 use super::objects::Objects;
 use super::{logs, pods, redact, status};
 use crate::api::{Chaincode, Channel, LedgerNetwork, Organization};
-use crate::cli::{CommandError, Output, report as told};
+use crate::cli::{CommandError, Output, put, report as told};
 use crate::cluster::names::{MANAGER, label};
-use crate::local::files::{self, Secrecy};
+use crate::local::files::Secrecy;
 
 /// Arguments of `report`.
 #[derive(Debug, Args)]
@@ -78,14 +78,14 @@ pub(in crate::cli) async fn report(
     let path = args.out.unwrap_or_else(name);
     let problems = bundle.problems().to_vec();
     let (count, bytes) = (bundle.len(), bundle.archive(now)?);
-    files::write(&path, &bytes, Secrecy::Secret)?;
+    super::save(&path, &bytes, Secrecy::Secret)?;
     let answer = json!({
         "file": path, "files": count, "bytes": bytes.len(), "problems": problems,
     });
     match output.structured(&answer)? {
-        Some(text) => print!("{text}"),
+        Some(text) => put(&text)?,
         None => {
-            println!("{}", path.display());
+            put(&format!("{}\n", path.display()))?;
             eprintln!(
                 "{count} files, {} KiB; look through it before you pass it on",
                 bytes.len() / 1024

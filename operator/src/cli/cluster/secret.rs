@@ -211,7 +211,7 @@ mod tests {
         assert!(!part.is_complete());
         assert_eq!(
             part.signer().err().unwrap().to_string(),
-            "Secret ledger/org1-user-ada has no key.pem"
+            "Secret ledger/org1-user-ada has no key.pem; `kubectl weft status` says how far the operator is"
         );
     }
 }

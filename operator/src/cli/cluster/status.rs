@@ -9,7 +9,7 @@ use super::context::{Context, patiently};
 use super::error::ClusterError;
 use super::objects::Objects;
 use super::pods;
-use crate::cli::{CommandError, Output};
+use crate::cli::{CommandError, Output, put};
 
 /// Arguments of `status`.
 #[derive(Debug, Default, Args)]
@@ -33,10 +33,9 @@ pub(in crate::cli) async fn status(
         views.extend(gather(&context, args.network.as_deref()).await?);
     }
     match output.structured(&views)? {
-        Some(text) => print!("{text}"),
-        None => print!("{}", view::render(&views, super::table::seconds(super::now()))),
+        Some(text) => put(&text),
+        None => put(&view::render(&views, super::table::seconds(super::now()))),
     }
-    Ok(())
 }
 
 /// The status of a namespace as text.

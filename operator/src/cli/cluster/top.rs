@@ -13,7 +13,7 @@ use super::error::ClusterError;
 use super::metrics::Scraped;
 use super::pods;
 use super::table::Table;
-use crate::cli::{CommandError, Output, report};
+use crate::cli::{CommandError, Output, put, report};
 use crate::cluster::ledger::exposition::{self, Sample};
 
 /// Arguments of `top`.
@@ -62,11 +62,11 @@ pub(in crate::cli) async fn top(
         watch.refresh(context).await?;
         let loads = watch.look().await;
         match output {
-            Output::Json => println!("{}", serde_json::to_string(&loads)?),
-            Output::Yaml => print!("---\n{}", serde_yaml::to_string(&loads)?),
+            Output::Json => put(&format!("{}\n", serde_json::to_string(&loads)?))?,
+            Output::Yaml => put(&format!("---\n{}", serde_yaml::to_string(&loads)?))?,
             // To the top left, and everything below it away.
-            Output::Text if clears => print!("\x1b[H\x1b[J{}", render(&loads)),
-            Output::Text => print!("{}", render(&loads)),
+            Output::Text if clears => put(&format!("\x1b[H\x1b[J{}", render(&loads)))?,
+            Output::Text => put(&render(&loads))?,
         }
         if args.once {
             return Ok(());
