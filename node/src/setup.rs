@@ -145,3 +145,19 @@ pub fn operations(
 ) -> Operations {
     Operations { health, registry, logging, build }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_node_is_unhealthy_until_it_serves() {
+        let health = Health::new();
+        let starting = Starting::tell(&health);
+        let failed = health.run().await;
+        assert_eq!(failed.len(), 1);
+        assert_eq!(failed[0].reason, "the node does not serve yet");
+        starting.done();
+        assert!(health.run().await.is_empty());
+    }
+}

@@ -62,7 +62,7 @@ impl From<Arc<MspManager>> for CurrentMsps {
 pub enum RenewalError {
     /// The definition cannot be used.
     #[error("failed to set up the renewed MSP")]
-    Msp(#[source] MspError),
+    Msp(#[source] Box<MspError>),
     /// None of the roots in use is a root of the renewed definition: it is somebody else's. To
     /// replace a root, both stand in the folder for a while.
     #[error("failed to take over the renewed MSP: it has none of the roots in use")]
@@ -84,7 +84,7 @@ pub enum RenewalError {
         subject: String,
         /// Why not.
         #[source]
-        source: DeserializeError,
+        source: Box<DeserializeError>,
     },
     /// The certificate is not valid now.
     #[error("failed to take over the renewed certificate of {subject:?}")]
@@ -93,7 +93,7 @@ pub enum RenewalError {
         subject: String,
         /// Why not.
         #[source]
-        source: IdentityError,
+        source: Box<IdentityError>,
     },
     /// The certificate lacks a role that the node had before.
     #[error(
@@ -235,7 +235,7 @@ impl NodeMsp {
             let (expected, found) = (self.id.clone(), identity.msp_id().clone());
             return Err(RenewalError::OtherMsp { expected, found });
         }
-        let msp = Msp::new(definition).map_err(RenewalError::Msp)?;
+        let msp = Msp::new(definition).map_err(|error| RenewalError::Msp(Box::new(error)))?;
         if !self.shares_root(&msp) {
             return Err(RenewalError::Roots);
         }
@@ -261,7 +261,10 @@ fn subject(identity: &SigningIdentity) -> String {
 
 fn member(msp: &Msp, identity: &SigningIdentity) -> Result<Identity, RenewalError> {
     let member = msp.deserialize_identity(&identity.serialized_identity());
-    member.map_err(|source| RenewalError::Stranger { subject: subject(identity), source })
+    member.map_err(|source| RenewalError::Stranger {
+        subject: subject(identity),
+        source: Box::new(source),
+    })
 }
 
 fn valid_member(
@@ -271,6 +274,9 @@ fn valid_member(
 ) -> Result<Identity, RenewalError> {
     let member = member(msp, identity)?;
     let valid = member.validate(ValidAt::Time(now));
-    valid.map_err(|source| RenewalError::Invalid { subject: subject(identity), source })?;
+    valid.map_err(|source| RenewalError::Invalid {
+        subject: subject(identity),
+        source: Box::new(source),
+    })?;
     Ok(member)
 }
