@@ -37,7 +37,7 @@ const ALLOWED: &[(&str, &str, &str, &[&str])] = &[
     ("operator", "", "pods", &["get", "list", "watch", "patch", "delete"]),
     ("operator", "", "events", &["create", "patch"]),
     ("operator", "events.k8s.io", "events", &["create", "patch"]),
-    ("lease", "coordination.k8s.io", "leases", &["get", "update", "patch"]),
+    ("lease", "coordination.k8s.io", "leases", &["get", "update"]),
     ("leaseCreate", "coordination.k8s.io", "leases", &["create"]),
     ("view", "weft.dev", "ledgernetworks", READ),
     ("view", "weft.dev", "organizations", READ),
