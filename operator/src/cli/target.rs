@@ -104,11 +104,14 @@ impl Reached {
         Peer::new(self.connection.clone(), self.signer.clone())
     }
 
-    /// A call's error, with what happened to the port-forward beneath it.
+    /// A call's error: in terms of the pod, not of this end of the port-forward, and with what
+    /// happened to that.
     pub(super) fn explain(&self, error: ClientError) -> CommandError {
-        match self.forward.as_ref().and_then(Forward::problem) {
-            Some(problem) => format!("{}; {problem}", report(&error)).into(),
-            None => error.into(),
+        let Some(forward) = &self.forward else { return error.into() };
+        let told = report(&error).replace(&forward.address(), forward.pod());
+        match forward.problem() {
+            Some(problem) => format!("{told}; {problem}").into(),
+            None => told.into(),
         }
     }
 }

@@ -17,6 +17,7 @@ use super::error::ClusterError;
 /// A port on 127.0.0.1 behind which a pod's port is, as long as this value lives.
 pub(in crate::cli) struct Forward {
     address: SocketAddr,
+    pod: String,
     problem: Arc<Mutex<Option<String>>>,
     task: JoinHandle<()>,
 }
@@ -38,12 +39,17 @@ impl Forward {
         let address = listener.local_addr().map_err(ClusterError::Listen)?;
         let problem = Arc::new(Mutex::new(None));
         let served = serve(listener, tunnel, first, problem.clone(), context.namespace.clone());
-        Ok(Forward { address, problem, task: tokio::spawn(served) })
+        Ok(Forward { address, pod: pod.to_owned(), problem, task: tokio::spawn(served) })
     }
 
     /// `host:port` to connect to.
     pub(in crate::cli) fn address(&self) -> String {
         self.address.to_string()
+    }
+
+    /// The pod.
+    pub(in crate::cli) fn pod(&self) -> &str {
+        &self.pod
     }
 
     /// Why the last connection that failed did so.

@@ -1,5 +1,7 @@
 //! What `status` shows: made from objects and pods, and put into words. Pure.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use serde::Serialize;
@@ -7,7 +9,7 @@ use serde::Serialize;
 use super::super::objects::{Objects, contract};
 use super::super::pods;
 use super::super::table::{Table, parse, span, when};
-use crate::api::{Chaincode, Channel, Condition, LedgerNetwork, Organization};
+use crate::api::{Chaincode, Channel, ChannelStatus, Condition, LedgerNetwork, Organization};
 use crate::cluster::conditions::kind;
 use crate::cluster::names::{Holder, component};
 
@@ -63,15 +65,15 @@ pub(super) struct NodeView {
     pub ledgers: Vec<LedgerView>,
 }
 
-/// A ledger of a peer.
+/// A ledger of a node.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct LedgerView {
     /// The channel.
     pub channel: String,
-    /// Number of blocks; `None` when the peer did not tell.
+    /// Number of blocks; `None` when the node did not tell.
     pub height: Option<u64>,
-    /// Blocks that the furthest peer has and it has not.
+    /// Blocks that the furthest node has and it has not.
     pub lag: Option<u64>,
 }
 
@@ -211,7 +213,8 @@ fn nodes(
     let orderers = (0..network.spec.ordering.replicas).map(|index| {
         let name = ordering.node(index);
         let leads = leader == Some(&name);
-        node(name, component::ORDERER, leads, Vec::new(), pods)
+        let ledgers = orderer_ledgers(&name, &parts.channels);
+        node(name, component::ORDERER, leads, ledgers, pods)
     });
     let peers = parts.organizations.iter().flat_map(|organization| {
         let holder = Holder::Organization(organization.name_any());
@@ -240,21 +243,42 @@ fn node(
     NodeView { name, kind, state, restarts: pod.map(pods::restarts), leads, ledgers }
 }
 
+/// The ledgers of a peer: a channel of its organization that it does not tell of is told, too.
 fn ledgers(node: &str, organization: &str, channels: &[&Channel]) -> Vec<LedgerView> {
     let is_member = |channel: &&&Channel| {
         channel.spec.organizations.iter().any(|member| member == organization)
     };
-    let ledger = |channel: &&Channel| {
-        let heights = channel.status.as_ref().map(|status| &status.peer_heights);
-        let height = heights.and_then(|heights| heights.get(node)).copied();
-        let highest = heights.and_then(|heights| heights.values().max()).copied();
-        LedgerView {
-            channel: channel.name_any(),
-            height,
-            lag: height.zip(highest).map(|(height, highest)| highest - height),
-        }
+    let own = |channel: &&Channel| {
+        ledger(channel, heights(channel, |status| &status.peer_heights).get(node).copied())
     };
-    channels.iter().filter(is_member).map(ledger).collect()
+    channels.iter().filter(is_member).map(own).collect()
+}
+
+/// The ledgers of an orderer, of those channels whose orderers have told.
+fn orderer_ledgers(node: &str, channels: &[&Channel]) -> Vec<LedgerView> {
+    let own = |channel: &&Channel| {
+        let heights = heights(channel, |status| &status.orderer_heights);
+        (!heights.is_empty()).then(|| ledger(channel, heights.get(node).copied()))
+    };
+    channels.iter().filter_map(own).collect()
+}
+
+fn heights(
+    channel: &Channel,
+    of: impl Fn(&ChannelStatus) -> &BTreeMap<String, u64>,
+) -> BTreeMap<String, u64> {
+    channel.status.as_ref().map(|status| of(status).clone()).unwrap_or_default()
+}
+
+fn ledger(channel: &Channel, height: Option<u64>) -> LedgerView {
+    let peers = heights(channel, |status| &status.peer_heights);
+    let orderers = heights(channel, |status| &status.orderer_heights);
+    let highest = peers.values().chain(orderers.values()).max().copied();
+    LedgerView {
+        channel: channel.name_any(),
+        height,
+        lag: height.zip(highest).map(|(height, highest)| highest - height),
+    }
 }
 
 fn organization(organization: &Organization) -> OrganizationView {
@@ -403,8 +427,9 @@ fn node_table(nodes: &[NodeView]) -> String {
         let ledgers: Vec<String> = node.ledgers.iter().map(ledger_text).collect();
         let state = node.state.clone().unwrap_or_else(|| "-".to_owned());
         let restarts = node.restarts.map(|count| count.to_string()).unwrap_or_default();
-        let last = if node.leads { "leader".to_owned() } else { ledgers.join(", ") };
-        table.row(vec![node.name.clone(), state, restarts, last]);
+        let leads = node.leads.then(|| "leads".to_owned());
+        let last: Vec<String> = ledgers.into_iter().chain(leads).collect();
+        table.row(vec![node.name.clone(), state, restarts, last.join(", ")]);
     }
     table.render()
 }

@@ -21,9 +21,9 @@ network net in ledger: not ready, 1 of 3 orderers is not ready
 orderers 2/3, leader net-orderer-1, term 4
 
 NODE           STATE             RESTARTS  LEDGERS
-net-orderer-0  ready                    0
-net-orderer-1  ready                    0  leader
-net-orderer-2  CrashLoopBackOff         4
+net-orderer-0  ready                    0  supply 119 (1 behind)
+net-orderer-1  ready                    0  supply 120, leads
+net-orderer-2  CrashLoopBackOff         4  supply ?
 org1-peer-0    ready                    0  audit ?, supply 120
 org1-peer-1    ready                    0  audit ?, supply 117 (3 behind)
 org2-peer-0    no pod                      supply 120
