@@ -192,6 +192,7 @@ impl Hub {
             // Who wrote which field is long and of no use here.
             .modify(|object| object.managed_fields_mut().clear());
         let mut events = Box::pin(reflector::reflector(writer, events));
+        let mut told = String::new();
         Box::pin(async move {
             while let Some(event) = events.next().await {
                 let (object, is_gone) = match event {
@@ -199,8 +200,13 @@ impl Hub {
                     Ok(Event::Delete(object)) => (object, true),
                     Ok(Event::Init | Event::InitDone) => continue,
                     Err(error) => {
-                        let kind = K::kind(&());
-                        tracing::warn!(%kind, %error, "a watch of the API server was interrupted");
+                        // Tried again and again: the same words are told once.
+                        let why = interruption(&error);
+                        if why != told {
+                            let kind = K::kind(&());
+                            tracing::warn!(%kind, %why, "a watch of the API server was interrupted");
+                        }
+                        told = why;
                         continue;
                     }
                 };
@@ -221,6 +227,22 @@ impl Hub {
                 }
             }
         })
+    }
+}
+
+/// What interrupted a watch, for people.
+fn interruption(error: &watcher::Error) -> String {
+    use watcher::Error;
+    let status = match error {
+        Error::InitialListFailed(kube::Error::Api(status))
+        | Error::WatchStartFailed(kube::Error::Api(status)) => status,
+        Error::WatchError(status) => status,
+        other => return crate::cli::report(other),
+    };
+    match status.code {
+        404 => "the API server does not serve this kind: install the CustomResourceDefinitions"
+            .to_owned(),
+        _ => status.message.clone(),
     }
 }
 
