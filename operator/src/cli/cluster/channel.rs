@@ -5,7 +5,6 @@
 //! Secrets labelled `weft.dev/channel-signature=CHANNEL`. Whoever signs need not reach the
 //! cluster: the ConfigMap may come as a file, and the Secret leaves as one.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -13,11 +12,12 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{ObjectMeta, Patch, PatchParams};
 use prost::Message;
+use weft_config::inspect::{self, GroupView};
 use weft_config::update::{sign_update, update_of};
 use weft_crypto::random_bytes;
 use weft_msp::SigningIdentity;
 use weft_msp::folder;
-use weft_protos::common::{ConfigGroup, ConfigUpdate, ConfigUpdateEnvelope, Envelope};
+use weft_protos::common::{Config, ConfigGroup, ConfigUpdate, ConfigUpdateEnvelope, Envelope};
 use weft_types::{ChannelId, MspId, Nonce};
 
 use super::context::Context;
@@ -190,7 +190,7 @@ async fn apply(context: &Context, secret: &Secret) -> Result<(), ClusterError> {
 fn show(channel: &ChannelId, update: &ConfigUpdateEnvelope) -> Result<(), CommandError> {
     let decoded = ConfigUpdate::decode(&*update.config_update)?;
     eprintln!("this change of channel {channel} is signed:");
-    for line in changes(&decoded) {
+    for line in changes(channel, &decoded) {
         eprintln!("  {line}");
     }
     if !update.signatures.is_empty() {
@@ -199,57 +199,69 @@ fn show(channel: &ChannelId, update: &ConfigUpdateEnvelope) -> Result<(), Comman
     Ok(())
 }
 
+/// The longest text of a value that is shown, in characters.
+const LONGEST: usize = 300;
+
 /// What an update writes: elements whose version is another than the one that is read, or that
-/// are not read at all (Fabric: `common/configtx/update.go`, `computeDeltaSet`).
-fn changes(update: &ConfigUpdate) -> Vec<String> {
+/// are not read at all; version 0 is that of a new one (Fabric: `common/configtx/update.go`,
+/// `computeDeltaSet`).
+fn changes(channel: &ChannelId, update: &ConfigUpdate) -> Vec<String> {
+    let view = |group: &Option<ConfigGroup>| {
+        let config = Config { channel_group: group.clone(), ..Config::default() };
+        inspect::view(channel, &config).channel
+    };
     let mut found = Vec::new();
-    let empty = ConfigGroup::default();
-    let read = update.read_set.as_ref().unwrap_or(&empty);
-    let write = update.write_set.as_ref().unwrap_or(&empty);
-    group_changes("/Channel", Some(read), write, &mut found);
+    if let Some(write) = view(&update.write_set) {
+        group_changes("/Channel", view(&update.read_set).as_ref(), &write, &mut found);
+    }
     found
 }
 
-fn group_changes(
-    path: &str,
-    read: Option<&ConfigGroup>,
-    write: &ConfigGroup,
-    found: &mut Vec<String>,
-) {
-    if read.is_none_or(|read| read.version != write.version) {
-        let word = if read.is_some() { "members of" } else { "new:" };
-        found.push(format!("{word} {path}"));
+fn group_changes(path: &str, read: Option<&GroupView>, write: &GroupView, found: &mut Vec<String>) {
+    if is_written(read.map(|read| read.version), write.version) {
+        found.push(format!("group {path}{}", newness(write.version)));
     }
-    let values = write.values.iter().map(|(name, value)| (name, value.version));
-    let read_values = |name: &String| Some(read?.values.get(name)?.version);
-    found.extend(element_changes(path, "value", values.collect(), read_values));
-    let policies = write.policies.iter().map(|(name, policy)| (name, policy.version));
-    let read_policies = |name: &String| Some(read?.policies.get(name)?.version);
-    found.extend(element_changes(path, "policy", policies.collect(), read_policies));
-    let groups: BTreeMap<_, _> = write.groups.iter().collect();
-    for (name, group) in groups {
+    for (name, policy) in &write.policies {
+        let before = read.and_then(|read| Some(read.policies.get(name)?.version));
+        if is_written(before, policy.version) {
+            let new = newness(policy.version);
+            found.push(format!("policy {path}/{name}{new}: {}", policy.rule));
+        }
+    }
+    for (name, value) in &write.values {
+        let before = read.and_then(|read| Some(read.values.get(name)?.version));
+        if is_written(before, value.version) {
+            let new = newness(value.version);
+            found.push(format!("value {path}/{name}{new}: {}", shortened(&value.value)));
+        }
+    }
+    for (name, group) in &write.groups {
         let below = read.and_then(|read| read.groups.get(name));
         group_changes(&format!("{path}/{name}"), below, group, found);
     }
 }
 
-fn element_changes(
-    path: &str,
-    what: &str,
-    written: BTreeMap<&String, u64>,
-    read: impl Fn(&String) -> Option<u64>,
-) -> Vec<String> {
-    let line = |(name, version): (&String, u64)| match read(name) {
-        Some(before) if before == version => None,
-        Some(_) => Some(format!("{what} {path}/{name}")),
-        None => Some(format!("{what} {path}/{name} (new)")),
-    };
-    written.into_iter().filter_map(line).collect()
+fn is_written(read: Option<u64>, write: u64) -> bool {
+    read != Some(write)
+}
+
+fn newness(version: u64) -> &'static str {
+    if version == 0 { " (new)" } else { "" }
+}
+
+fn shortened(value: &serde_json::Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{} …", &text[..end]),
+        None => text,
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use weft_protos::common::{ChannelHeader, ConfigValue, Header, HeaderType, Payload};
+    use weft_protos::common::{
+        ChannelHeader, ConfigPolicy, ConfigValue, Header, HeaderType, Payload,
+    };
 
     use super::*;
 
@@ -322,15 +334,25 @@ mod tests {
 
     #[test]
     fn what_is_signed_is_told() {
+        let mut update = update();
+        let write = update.write_set.as_mut().unwrap();
+        // Neither is in the read set: the one is changed, the other new.
+        for (name, version) in [("Readers", 2), ("Auditors", 0)] {
+            let policy = ConfigPolicy { version, ..ConfigPolicy::default() };
+            write.policies.insert(name.to_owned(), policy);
+        }
         assert_eq!(
-            changes(&update()),
+            changes(&channel(), &update),
             [
-                "members of /Channel",
-                "value /Channel/BatchTimeout",
-                "new: /Channel/Partner",
-                "value /Channel/Partner/BatchTimeout (new)",
+                "group /Channel",
+                "policy /Channel/Auditors (new): <none>",
+                "policy /Channel/Readers: <none>",
+                "value /Channel/BatchTimeout: \"\"",
+                "group /Channel/Partner (new)",
+                "value /Channel/Partner/BatchTimeout (new): \"\"",
             ]
         );
+        assert_eq!(shortened(&"x".repeat(400).into()).chars().count(), LONGEST + 2);
     }
 
     #[test]

@@ -132,10 +132,11 @@ impl Watch {
                     loads.push(load(&node, &samples, before));
                     self.last.insert(node, (at, samples));
                 }
-                Err(error) => {
-                    // The pod may have been replaced: the next look opens a new way.
+                Err(_) => {
+                    // The pod may have been replaced: the next look opens a new way, and says
+                    // what the pod does if there is none.
                     self.reached.remove(&node);
-                    self.unreached.insert(node, report(error.as_ref()));
+                    self.unreached.insert(node, "no answer".to_owned());
                 }
             }
         }
