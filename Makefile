@@ -63,11 +63,13 @@ verify: deps ## formatting, lints, docs, licences and generated files; writes no
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 	.ci/deny
 	cargo run --locked -q -p weft-operator --bin weft-operator -- crd --check crds
+	cargo run --locked -q -p weft-operator --bin weft-operator -- crd --check charts/weft-operator/files/crds
 	cargo run --locked -q -p weft-operator --bin weft-operator -- docs --check docs
 
 fix: ## format and regenerate
 	cargo fmt --all
 	cargo run -q -p weft-operator --bin weft-operator -- crd --write crds
+	cargo run -q -p weft-operator --bin weft-operator -- crd --write charts/weft-operator/files/crds
 	cargo run -q -p weft-operator --bin weft-operator -- docs --write docs
 
 bench: deps ## `weft bench` on a release build: throughput, latency, catching up

@@ -26,7 +26,7 @@ use super::shared::{BatchSpec, CertificateSpec, Condition, CryptoSuite, Deletion
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].status"}"#,
     printcolumn = r#"{"name":"Status","type":"string","jsonPath":".status.message"}"#,
     printcolumn = r#"{"name":"Leader","type":"string","jsonPath":".status.leader","priority":1}"#,
-    printcolumn = r#"{"name":"Expires","type":"date","jsonPath":".status.soonestExpiry","priority":1}"#,
+    printcolumn = r#"{"name":"Expires","type":"string","jsonPath":".status.soonestExpiry","priority":1}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -26,7 +26,7 @@ use super::shared::{
     printcolumn = r#"{"name":"Peers","type":"string","jsonPath":".status.peers","description":"Peers ready / wanted"}"#,
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].status"}"#,
     printcolumn = r#"{"name":"Status","type":"string","jsonPath":".status.message"}"#,
-    printcolumn = r#"{"name":"Expires","type":"date","jsonPath":".status.soonestExpiry","priority":1}"#,
+    printcolumn = r#"{"name":"Expires","type":"string","jsonPath":".status.soonestExpiry","priority":1}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

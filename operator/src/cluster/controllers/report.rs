@@ -132,8 +132,8 @@ pub async fn conclude<K: Managed>(
     if status != before {
         context.applier.patch_status(object, &status).await?;
     }
-    for note in &report.notes {
-        context.events.publish(object, note).await;
+    for note in told_together(&report.notes) {
+        context.events.publish(object, &note).await;
     }
     context.events.publish_transitions(object, &new).await;
     tracing::debug!(
@@ -143,6 +143,22 @@ pub async fn conclude<K: Managed>(
         "reconciled"
     );
     Ok(report.again)
+}
+
+/// One note for each reason: the API server counts Events of the same reason as one, and keeps
+/// the words of the first.
+fn told_together(notes: &[Note]) -> Vec<Note> {
+    let mut told: Vec<Note> = Vec::new();
+    for note in notes {
+        match told.iter_mut().find(|one| one.reason == note.reason) {
+            Some(one) => {
+                one.text.push_str("; ");
+                one.text.push_str(&note.text);
+            }
+            None => told.push(note.clone()),
+        }
+    }
+    told
 }
 
 /// The word for a condition that a problem of the spec makes false.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
 use super::{HolderError, HolderPlan};
@@ -17,6 +18,9 @@ use crate::cluster::resources::node::{self as build, RunOptions};
 use crate::cluster::controllers::quantity;
 use crate::cluster::resources::{group, labels, network_policy};
 use crate::cluster::topology::Node;
+
+/// Seconds after which a pod without a machine is worth telling.
+const PATIENCE: i64 = 15;
 
 /// What is known of a node besides its objects; pure input of the rollout.
 #[derive(Clone, Debug, Default)]
@@ -250,12 +254,19 @@ fn pods_of(context: &Context, node: &Node) -> Vec<Arc<Pod>> {
     })
 }
 
+fn is_older_than(since: Option<&Time>, context: &Context, seconds: i64) -> bool {
+    since.is_none_or(|since| context.now().seconds() - since.0.as_second() >= seconds)
+}
+
 /// Why a node's pod does not run, in the words of the scheduler or the kubelet.
 fn trouble_of(context: &Context, node: &Node) -> Option<String> {
     pods_of(context, node).iter().find_map(|pod| {
         let status = pod.status.as_ref()?;
         let unscheduled = status.conditions.iter().flatten().find(|condition| {
-            condition.type_ == "PodScheduled" && condition.status == "False"
+            condition.type_ == "PodScheduled"
+                && condition.status == "False"
+                // A volume is bound a moment after its pod is made.
+                && is_older_than(condition.last_transition_time.as_ref(), context, PATIENCE)
         });
         if let Some(condition) = unscheduled {
             let why = condition.message.clone().unwrap_or_default();
