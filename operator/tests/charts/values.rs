@@ -132,3 +132,27 @@ fn the_default_network_is_one_that_the_operator_takes() {
         assert!(spec.image.is_some());
     }
 }
+
+/// Values that pages tell people to set.
+#[test]
+fn every_documented_value_exists() {
+    let schema = json("charts/weft-operator/values.schema.json");
+    let known = fields(&schema);
+    let mut pages = texts_below("docs", ".md");
+    pages.push(("README.md".to_owned(), crate::text("README.md")));
+    let mut found = 0;
+    for (page, text) in pages {
+        let after = text.split("--set ").skip(1).map(|rest| rest.trim_start_matches('\''));
+        for rest in after {
+            let end = rest.find(['=', '[']).unwrap_or(0);
+            let path = &rest[..end];
+            let exists = known.iter().any(|(known, field)| {
+                let below = path.strip_prefix(&format!("{known}."));
+                known == path || below.is_some_and(|_| field["additionalProperties"].is_object())
+            });
+            assert!(exists, "{page}: there is no value {path:?}");
+            found += 1;
+        }
+    }
+    assert!(found > 5, "{found} values found");
+}
