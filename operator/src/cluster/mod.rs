@@ -19,4 +19,4 @@ pub mod run;
 pub mod topology;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

@@ -223,50 +223,5 @@ async fn because(context: &Context, organization: &Organization) -> Vec<String> 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::objects::tests::objects;
-    use super::*;
-
-    fn check(org: &str, user: &str, role: Option<Role>, expected: &str) {
-        let objects = objects();
-        let found = match users_with(objects.organization(org).unwrap(), user, role) {
-            Ok(None) => "there".to_owned(),
-            Ok(Some(users)) => {
-                let texts = users.iter().map(|one| format!("{} {:?}", one.name, one.role));
-                texts.collect::<Vec<_>>().join(", ")
-            }
-            Err(error) => error.to_string(),
-        };
-        assert_eq!(found, expected);
-    }
-
-    #[test]
-    fn a_user_is_added_once() {
-        check("org1", "eve", None, "ada Client, bob Client, eve Client");
-        check("org1", "eve", Some(Role::Admin), "ada Client, bob Client, eve Admin");
-        check("org1", "ada", None, "there");
-        check("org1", "ada", Some(Role::Client), "there");
-        check("org1", "admin", Some(Role::Admin), "there");
-        check("org2", "eve", None, "eve Client");
-    }
-
-    #[test]
-    fn a_role_is_not_changed_by_the_way() {
-        check(
-            "org1",
-            "ada",
-            Some(Role::Admin),
-            "failed to issue an identity to ada of org1: ada is there already, with the role Client; choose another name, or change spec.users of Organization org1",
-        );
-    }
-
-    #[test]
-    fn an_external_organization_issues_its_own() {
-        check(
-            "partner",
-            "eve",
-            None,
-            "organization \"partner\" is external: its keys and peers are elsewhere, so issuing identities is up to whoever runs it",
-        );
-    }
-}
+#[path = "identity_tests.rs"]
+mod tests;
