@@ -15,12 +15,14 @@ use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams,
     Preconditions,
 };
+use kube::core::response::StatusCause;
 use kube::{Client, Resource, ResourceExt};
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::controllers::quantity;
 use super::metrics::Metrics;
 use super::names::{MANAGER, label};
 
@@ -96,6 +98,19 @@ impl ApplyError {
                 false
             }
         }
+    }
+}
+
+impl ApplyError {
+    /// Whether the namespace is going away, and everything in it: nothing can be made there.
+    pub fn is_namespace_ending(&self) -> bool {
+        let ApplyError::Request { source, .. } = self else { return false };
+        let kube::Error::Api(status) = source.as_ref() else { return false };
+        let causes = status.details.as_ref().map(|details| details.causes.as_slice());
+        let named = |cause: &StatusCause| cause.reason == "NamespaceTerminating";
+        status.code == 403
+            && (causes.unwrap_or_default().iter().any(named)
+                || status.message.contains("because it is being terminated"))
     }
 }
 
@@ -187,7 +202,8 @@ impl Applier {
         Applier { client, metrics, memory: Arc::default() }
     }
 
-    /// Applies an object, unless it is so already. `live` is the object as last seen.
+    /// Applies an object, unless it is so already. `live` is the object as last seen; without one
+    /// the API server is asked, because caches lag and do not show what strangers made.
     ///
     /// # Errors
     /// [`ApplyError`].
@@ -220,10 +236,8 @@ impl Applier {
         };
         let api: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), &subject.namespace, resource);
-        let live = api.get_opt(&subject.name).await.map_err(failed("read", &subject))?;
         let value = to_json(&subject, desired)?;
-        let current = live.map(|live| to_json(&subject, &live)).transpose()?;
-        self.apply_value(&api, subject, value, current).await
+        self.apply_value(&api, subject, value, None).await
     }
 
     async fn apply_value<K>(
@@ -237,12 +251,22 @@ impl Applier {
         K: Clone + Debug + DeserializeOwned + Serialize,
     {
         let hash = hash_of(&desired);
+        let live = match live {
+            Some(live) => Some(live),
+            None => {
+                let found = api.get_opt(&subject.name).await.map_err(failed("read", &subject))?;
+                found.map(|live| to_json(&subject, &live)).transpose()?
+            }
+        };
         if let Some(live) = &live {
             check_owner(&subject, &desired, live)?;
             let version = version_of(live);
             let known = self.memory.lock().get(&subject).cloned();
             let same = match known {
-                Some(memory) => memory == Memory { hash, version: version.clone() },
+                // What was said before and is not said any more has to go: only an application
+                // takes it back.
+                Some(memory) if memory.hash != hash => false,
+                Some(memory) => memory.version == version || contains(live, &desired),
                 None => contains(live, &desired),
             };
             if same {
@@ -498,17 +522,43 @@ fn check_owner(subject: &Subject, desired: &Value, live: &Value) -> Result<(), A
 }
 
 /// Whether `live` holds everything that `desired` says; what the API server or others added does
-/// not matter.
+/// not matter, nor how a quantity is written.
 fn contains(live: &Value, desired: &Value) -> bool {
     match (live, desired) {
-        (Value::Object(live), Value::Object(desired)) => desired
-            .iter()
-            .all(|(key, value)| live.get(key).is_some_and(|found| contains(found, value))),
+        (Value::Object(live), Value::Object(desired)) => desired.iter().all(|(key, value)| {
+            let has =
+                if matches!(key.as_str(), "requests" | "limits") { measures } else { contains };
+            live.get(key).is_some_and(|found| has(found, value))
+        }),
         (Value::Array(live), Value::Array(desired)) => {
             live.len() == desired.len()
                 && live.iter().zip(desired).all(|(live, desired)| contains(live, desired))
         }
         (live, desired) => live == desired,
+    }
+}
+
+/// The same of maps of quantities: the API server writes `0.5` as `500m`.
+fn measures(live: &Value, desired: &Value) -> bool {
+    let (Some(live), Some(desired)) = (live.as_object(), desired.as_object()) else {
+        return contains(live, desired);
+    };
+    let equal = |one: &Value, other: &Value| match (thousandths(one), thousandths(other)) {
+        (Some(one), Some(other)) => one == other,
+        _ => one == other,
+    };
+    desired.iter().all(|(name, value)| live.get(name).is_some_and(|found| equal(found, value)))
+}
+
+fn thousandths(value: &Value) -> Option<u128> {
+    let text = value.as_str()?;
+    match text.strip_suffix('m') {
+        Some(number) => number.parse().ok(),
+        // As if it had another suffix: fractions of one count.
+        None if text.contains('.') && text.ends_with(|c: char| c.is_ascii_digit()) => {
+            quantity::bytes(&format!("{text}k"))
+        }
+        None => quantity::bytes(text)?.checked_mul(1000),
     }
 }
 
@@ -536,6 +586,19 @@ mod tests {
         assert!(!contains(&live, &other));
         let shorter = json!({ "spec": { "ports": [], "a": "b" } });
         assert!(!contains(&live, &shorter));
+    }
+
+    #[test]
+    fn quantities_are_equal_however_they_are_written() {
+        let resources = |cpu: &str, memory: &str| json!({ "resources": { "requests": { "cpu": cpu, "memory": memory } } });
+        let desired = resources("0.5", "1024Mi");
+        for (cpu, memory) in [("500m", "1Gi"), ("0.5", "1024Mi"), ("0.500", "1048576Ki")] {
+            assert!(contains(&resources(cpu, memory), &desired), "{cpu} {memory}");
+        }
+        for (cpu, memory) in [("501m", "1Gi"), ("500m", "1G"), ("5", "1Gi"), ("", "1Gi")] {
+            assert!(!contains(&resources(cpu, memory), &desired), "{cpu} {memory}");
+        }
+        assert!(!contains(&json!({ "resources": {} }), &desired));
     }
 
     #[test]

@@ -85,7 +85,7 @@ pub enum RunError {
         address: String,
         /// Why.
         #[source]
-        source: ListenError,
+        source: Box<ListenError>,
     },
     /// The system gives no signals.
     #[error("failed to listen for signals")]
@@ -130,7 +130,10 @@ async fn serve(
     let server = operations
         .bind(&args.listen, options, Security::Plain)
         .await
-        .map_err(|source| RunError::Listen { address: args.listen.clone(), source })?;
+        .map_err(|source| RunError::Listen {
+            address: args.listen.clone(),
+            source: Box::new(source),
+        })?;
     tracing::info!(address = %server.local_addr(), "health and metrics are served");
     Ok(tokio::spawn(server.serve(stop)))
 }

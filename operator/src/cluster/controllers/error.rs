@@ -14,6 +14,18 @@ pub enum ReconcileError {
     Holder(HolderError),
 }
 
+impl ReconcileError {
+    /// Whether the namespace is going away, and the object with it.
+    pub fn is_namespace_ending(&self) -> bool {
+        match self {
+            ReconcileError::Apply(error) | ReconcileError::Holder(HolderError::Apply(error)) => {
+                error.is_namespace_ending()
+            }
+            ReconcileError::Holder(_) => false,
+        }
+    }
+}
+
 impl From<ApplyError> for ReconcileError {
     fn from(source: ApplyError) -> Self {
         ReconcileError::Apply(source)

@@ -144,6 +144,9 @@ async fn step<K: Managed>(
 struct Failed(ReconcileError);
 
 fn failed<K: Managed>(object: Arc<K>, error: &Failed, control: Arc<Control<K>>) -> Action {
+    if error.0.is_namespace_ending() {
+        return Action::requeue(BACKOFF.1);
+    }
     let attempts = {
         let mut failures = control.failures.lock();
         let attempts = failures.entry(key_of(object.as_ref())).or_default();
