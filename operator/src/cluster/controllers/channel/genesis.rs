@@ -72,14 +72,19 @@ pub async fn ensure(
             Err(finding) => return Ok(Err(finding)),
         },
         Some(hash) => match restore(place, desired, orderers, hash).await {
-            Some(block) => (block, Note::normal("GenesisRestored", "took the genesis block back from an orderer")),
+            Some(block) => (
+                block,
+                Note::normal("GenesisRestored", "took the genesis block back from an orderer"),
+            ),
             None => return Ok(Err(gone(&name))),
         },
     };
     let map = build::genesis(&channel, &namespace, place.network, &block.encode_to_vec());
     match context.applier.create(&map).await? {
-        Created::New(map) => Ok(read(&map, recorded.as_deref())
-            .map(|genesis| Genesis { note: Some(note), ..genesis })),
+        Created::New(map) => {
+            Ok(read(&map, recorded.as_deref())
+                .map(|genesis| Genesis { note: Some(note), ..genesis }))
+        }
         // Somebody was faster: theirs is the one.
         Created::Existing(map) => Ok(read(&map, recorded.as_deref())),
     }

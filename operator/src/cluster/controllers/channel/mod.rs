@@ -115,7 +115,8 @@ async fn converge(
     let nodes = Nodes::new(context, scene, network, model, &orderers);
     let access = reach::access(context, scene, network);
     let ordering = Holder::Ordering(network.name.clone()).name();
-    let place = genesis::Place { object, network: &network.name, access: &access, ordering: &ordering };
+    let place =
+        genesis::Place { object, network: &network.name, access: &access, ordering: &ordering };
     let made = match genesis::ensure(context, &place, &desired, &nodes.orderers).await? {
         Ok(made) => made,
         Err(finding) => return Ok(Err(finding)),
@@ -183,7 +184,8 @@ fn signers(
     model: &model::Channel,
     ordering: &str,
 ) -> Vec<String> {
-    let members = network.organizations.iter().filter(|one| model.organizations.contains(&one.name));
+    let members =
+        network.organizations.iter().filter(|one| model.organizations.contains(&one.name));
     let names = members.map(|one| Holder::Organization(one.name.clone()).name());
     let all = std::iter::once(ordering.to_owned()).chain(names);
     all.filter(|name| access.admin(name).is_some()).collect()
@@ -262,10 +264,9 @@ async fn member(
     };
     let names = [organization.name.clone()];
     let own = reach::peers(scene, network, &names);
-    let own = own.iter().map(|node| AnchorPeer {
-        host: node.host(),
-        port: i32::from(node.kind.grpc_port()),
-    });
+    let own = own
+        .iter()
+        .map(|node| AnchorPeer { host: node.host(), port: i32::from(node.kind.grpc_port()) });
     let external = organization.external.iter().flat_map(|one| &one.anchor_peers);
     let external = external.filter_map(|address| {
         let (host, port) = address.rsplit_once(':')?;

@@ -74,9 +74,7 @@ pub async fn publish(
             ..ObjectMeta::default()
         },
         data: Some([(key::NEEDED.to_owned(), needed.missing.join("\n"))].into()),
-        binary_data: Some(
-            [(key::UPDATE.to_owned(), ByteString(needed.update.to_vec()))].into(),
-        ),
+        binary_data: Some([(key::UPDATE.to_owned(), ByteString(needed.update.to_vec()))].into()),
         ..ConfigMap::default()
     };
     context.applier.apply(&map, live.as_deref()).await?;

@@ -47,7 +47,11 @@ fn config(state: &ConfigState) -> Finding {
             Finding::yes(kind::CONFIG, "InSync", "the config on the ledger is what the spec says")
         }
         ConfigState::Waiting(waiting) => no(waiting.reason, &waiting.message),
-        ConfigState::NeedsSignatures(needed) => no("SignaturesNeeded", &needed.message),
+        ConfigState::NeedsSignatures(needed) => {
+            let problem = needed.problem.iter().map(|problem| format!("; {problem}"));
+            let text = format!("{}{}", needed.message, problem.collect::<String>());
+            no("SignaturesNeeded", &text)
+        }
         ConfigState::Refused(refused) => no(refused.reason, &refused.message),
     }
 }

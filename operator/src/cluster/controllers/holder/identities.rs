@@ -15,6 +15,7 @@ use crate::cluster::events::Note;
 use crate::cluster::identity::{Authorities, Ensured, Hold, SecretData};
 use crate::cluster::names::key;
 use crate::cluster::resources::labels::{self, Labels};
+use crate::cluster::topology::NodeKind;
 use crate::pki::{self, Leaf};
 
 /// The identities of a holder.
@@ -59,6 +60,7 @@ pub async fn ensure(
             name: plan.holder.user(&user.name),
             labels: labels::for_user(&plan.holder, &plan.network, &user.name),
             leaves: pki::user_leaves(&user.name, user.role.into(), &plan.holder.name()),
+            owned: true,
         };
         request.ensure(context, plan, authorities, Hold::Nothing, &mut found).await?;
     }
@@ -68,6 +70,7 @@ pub async fn ensure(
             name: node.identity(),
             labels: labels::for_node(node),
             leaves: node.leaves(),
+            owned: node.kind == NodeKind::Peer,
         };
         let hold = match turn {
             Turn::Everybody | Turn::OneAtATime { free: true } => Hold::Nothing,
@@ -86,6 +89,9 @@ struct Request {
     name: String,
     labels: Labels,
     leaves: [Leaf; 2],
+    /// Whether it goes with the object that it is made for. Those of orderers stay, as their
+    /// ledgers do: channels pin their keys, and without them no ordering service comes back.
+    owned: bool,
 }
 
 impl Request {
@@ -113,9 +119,10 @@ impl Request {
             ensured = issue(live.as_ref().and_then(|secret| secret.data.as_ref()))?;
             self.write(context, plan, live, &mut ensured).await?;
         }
-        let renewed = ensured.issued.iter().any(|one| {
-            one.which == pki::RootUse::Tls && one.reason != pki::Reason::Missing
-        });
+        let renewed = ensured
+            .issued
+            .iter()
+            .any(|one| one.which == pki::RootUse::Tls && one.reason != pki::Reason::Missing);
         self.record(context, plan, ensured, found);
         Ok(renewed)
     }
@@ -133,7 +140,7 @@ impl Request {
             name: Some(self.name.clone()),
             namespace: Some(plan.namespace.clone()),
             labels: Some(self.labels.clone()),
-            owner_references: Some(vec![plan.owner.clone()]),
+            owner_references: self.owned.then(|| vec![plan.owner.clone()]),
             ..secret.metadata
         };
         secret.data = Some(data);
@@ -173,12 +180,7 @@ impl Request {
 
 /// A certificate that is about to end does not wait for its turn any longer: in the last third
 /// of the time that is left for its renewal, having it is worth more than order.
-fn relax(
-    hold: Hold,
-    data: Option<&SecretData>,
-    authorities: &Authorities,
-    now: Timestamp,
-) -> Hold {
+fn relax(hold: Hold, data: Option<&SecretData>, authorities: &Authorities, now: Timestamp) -> Hold {
     let pem = data.and_then(|data| data.get(key::TLS_CERT));
     let pem = pem.and_then(|value| std::str::from_utf8(&value.0).ok());
     let ends = pem.and_then(|pem| weft_crypto::Certificate::from_pem(pem).ok());
@@ -202,4 +204,3 @@ pub fn tls_fingerprints(context: &Context, plan: &HolderPlan) -> BTreeMap<String
     };
     plan.nodes.iter().filter_map(of_node).collect()
 }
-

@@ -10,12 +10,12 @@ use kube::ResourceExt;
 
 use super::{HolderError, HolderPlan};
 use crate::cluster::controllers::context::Context;
+use crate::cluster::controllers::quantity;
 use crate::cluster::controllers::rollout::{self, NodeState, Rollout, Template};
 use crate::cluster::controllers::stores::{find, select};
 use crate::cluster::identity::hash as identity_hash;
 use crate::cluster::names::{annotation, key, label};
 use crate::cluster::resources::node::{self as build, RunOptions};
-use crate::cluster::controllers::quantity;
 use crate::cluster::resources::{group, labels, network_policy};
 use crate::cluster::topology::Node;
 
@@ -64,8 +64,7 @@ pub async fn ensure(
         sets.push(prepare(context, plan, node).await?);
     }
     let is_outdated = |set: &Set<'_>| template_of(set, plan) == Template::Outdated;
-    let ledger =
-        if sets.iter().any(is_outdated) { facts().await } else { Ledger::default() };
+    let ledger = if sets.iter().any(is_outdated) { facts().await } else { Ledger::default() };
     let states: Vec<NodeState> = sets.iter().map(|set| state_of(set, plan, &ledger)).collect();
     let rollout = rollout::decide(&states);
     let mut refused = None;
@@ -95,7 +94,8 @@ async fn ensure_group(context: &Context, plan: &HolderPlan) -> Result<(), Holder
     let group = plan.group();
     let stores = &context.stores;
     let namespace = &plan.namespace;
-    for service in [group::headless(&group, &plan.owner), group::client_service(&group, &plan.owner)]
+    for service in
+        [group::headless(&group, &plan.owner), group::client_service(&group, &plan.owner)]
     {
         let live = find(&stores.services, namespace, &service.name_any());
         context.applier.apply(&service, live.as_deref()).await?;
@@ -202,8 +202,10 @@ async fn ensure_volume(context: &Context, node: &Node) -> Result<Option<String>,
     if live.metadata.deletion_timestamp.is_some() || wanted == has {
         return Ok(None);
     }
-    match (wanted.and_then(|size| quantity::bytes(&size)), has.and_then(|size| quantity::bytes(&size)))
-    {
+    match (
+        wanted.and_then(|size| quantity::bytes(&size)),
+        has.and_then(|size| quantity::bytes(&size)),
+    ) {
         (Some(wanted), Some(has)) if wanted > has => {
             let mut grown = desired;
             // Fixed once the claim is made.

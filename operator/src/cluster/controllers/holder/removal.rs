@@ -79,7 +79,7 @@ fn organization_of(holder: &Holder) -> Option<&str> {
     }
 }
 
-/// Deletes what the end of its object does not take along: authorities and volumes. Only for
+/// Deletes what the end of its object does not take along: authorities, identities and volumes. Only for
 /// the deletion policy `Delete`.
 ///
 /// # Errors
@@ -100,6 +100,12 @@ pub async fn delete_retained(
     for volume in volumes {
         context.applier.delete::<PersistentVolumeClaim>(namespace, &volume.name_any()).await?;
     }
+    let identities = select(&context.stores.secrets, namespace, |one: &Secret| {
+        in_group(one, network, organization, component)
+    });
+    for identity in identities {
+        context.applier.delete::<Secret>(namespace, &identity.name_any()).await?;
+    }
     for use_ in [RootUse::Identity, RootUse::Tls] {
         context.applier.delete::<Secret>(namespace, &holder.authority(use_)).await?;
     }
@@ -114,7 +120,8 @@ mod tests {
     fn only_names_of_the_holders_own_nodes_have_an_index() {
         let holder = Holder::Organization("org1".to_owned());
         assert_eq!(index_of(&holder, "org1-peer-12"), Some(12));
-        for other in ["org1-peer-", "org1-peer-01", "org1-peer-+1", "org2-peer-0", "org1-peer-0-0"] {
+        for other in ["org1-peer-", "org1-peer-01", "org1-peer-+1", "org2-peer-0", "org1-peer-0-0"]
+        {
             assert_eq!(index_of(&holder, other), None, "{other}");
         }
     }
