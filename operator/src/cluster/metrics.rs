@@ -1,7 +1,10 @@
 //! What the operator counts about itself and the networks in its care.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use prometheus::{
     HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
@@ -30,7 +33,7 @@ pub mod field {
 }
 
 /// An object, as metrics name it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ObjectKey {
     /// Its namespace.
     pub namespace: String,
@@ -48,6 +51,8 @@ pub struct Metrics {
     certificates: IntGaugeVec,
     heights: IntGaugeVec,
     leader: IntGauge,
+    /// Channels and nodes whose heights are shown.
+    shown: Arc<Mutex<BTreeSet<(ObjectKey, String, String)>>>,
 }
 
 impl Metrics {
@@ -106,6 +111,7 @@ impl Metrics {
             )?,
             durations,
             leader,
+            shown: Arc::default(),
         })
     }
 
@@ -133,6 +139,7 @@ impl Metrics {
     /// The height of a channel at a node.
     pub fn height(&self, channel: &ObjectKey, network: &str, node: &str, height: u64) {
         let labels = [channel.namespace.as_str(), network, channel.name.as_str(), node];
+        self.shown.lock().insert((channel.clone(), network.to_owned(), node.to_owned()));
         let height = i64::try_from(height).unwrap_or(i64::MAX);
         self.heights.with_label_values(&labels).set(height);
     }
@@ -144,9 +151,24 @@ impl Metrics {
 
     /// Lets the series of an object go that is no longer there.
     pub fn forget(&self, kind: &str, object: &ObjectKey) {
-        let labels = [object.namespace.as_str(), kind, object.name.as_str()];
         // A series that never was has nothing to remove.
-        let _ = self.ready.remove_label_values(&labels);
+        let (namespace, name) = (object.namespace.as_str(), object.name.as_str());
+        let _ = self.ready.remove_label_values(&[namespace, kind, name]);
+        for which in ["signing", "tls"] {
+            let _ = self.certificates.remove_label_values(&[namespace, name, which]);
+        }
+        if kind != "Channel" {
+            return;
+        }
+        let mut shown = self.shown.lock();
+        let (gone, kept) =
+            std::mem::take(&mut *shown).into_iter().partition(|(channel, _, _)| channel == object);
+        *shown = kept;
+        let gone: BTreeSet<_> = gone;
+        for (channel, network, node) in gone {
+            let labels = [channel.namespace.as_str(), &network, &channel.name, &node];
+            let _ = self.heights.remove_label_values(&labels);
+        }
     }
 }
 

@@ -248,7 +248,7 @@ async fn in_scope(
     namespace: Option<String>,
     stop: impl Future<Output = ()>,
 ) {
-    let (stores, requests, drive) = watch::start(client, namespace.as_deref());
+    let (stores, requests, drive) = watch::start(client, namespace.as_deref(), metrics);
     let context = Context {
         client: client.clone(),
         stores: stores.clone(),

@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use super::stores::Stores;
 use super::triggers::{self, Seen, Target};
 use crate::api::{Chaincode, Channel, LedgerNetwork, Organization};
+use crate::cluster::metrics::{Metrics, ObjectKey};
 use crate::cluster::names::{MANAGER, label};
 
 /// Objects that wait to be looked at, for each kind. Full ones hold the watch back.
@@ -69,7 +70,11 @@ impl Senders {
 }
 
 /// Makes the caches, the watches that fill them, and the requests that come of their events.
-pub fn start(client: &Client, namespace: Option<&str>) -> (Stores, Requests, Drive) {
+pub fn start(
+    client: &Client,
+    namespace: Option<&str>,
+    metrics: &Metrics,
+) -> (Stores, Requests, Drive) {
     let (networks, networks_writer) = reflector::store();
     let (organizations, organizations_writer) = reflector::store();
     let (channels, channels_writer) = reflector::store();
@@ -101,6 +106,7 @@ pub fn start(client: &Client, namespace: Option<&str>) -> (Stores, Requests, Dri
         client: client.clone(),
         namespace: namespace.map(str::to_owned),
         stores: stores.clone(),
+        metrics: metrics.clone(),
         seen: Arc::default(),
         senders,
     };
@@ -154,6 +160,7 @@ struct Hub {
     client: Client,
     namespace: Option<String>,
     stores: Stores,
+    metrics: Metrics,
     seen: Arc<Mutex<Seen>>,
     senders: Senders,
 }
@@ -187,6 +194,7 @@ impl Hub {
         };
         let (stores, seen, senders) =
             (self.stores.clone(), self.seen.clone(), self.senders.clone());
+        let metrics = self.metrics.clone();
         let events = watcher(api, config)
             .default_backoff()
             // Who wrote which field is long and of no use here.
@@ -210,6 +218,11 @@ impl Hub {
                         continue;
                     }
                 };
+                if is_gone {
+                    let name = object.name_any();
+                    let namespace = object.namespace().unwrap_or_default();
+                    metrics.forget(&K::kind(&()), &ObjectKey { namespace, name });
+                }
                 let found = {
                     let mut seen = seen.lock();
                     if is_gone {
