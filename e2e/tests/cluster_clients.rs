@@ -56,7 +56,7 @@ async fn the_unmodified_gateway_client_submits_through_the_service() {
 async fn scraped(namespace: &Namespace, operator: &operator::Operator) -> Vec<Scraped> {
     let mut all = Vec::new();
     for pod in namespace.nodes().await.unwrap() {
-        let port = operations_port(pod.name.trim_end_matches("-0"));
+        let port = operations_port(pod.node());
         all.push(Scraped { namespace: namespace.name().to_owned(), pod: pod.name, port });
     }
     for pod in operator.pod_names().await.unwrap() {

@@ -29,7 +29,7 @@ fn manifest() -> String {
 async fn served(namespace: &Namespace) -> BTreeMap<String, Certificate> {
     let mut served = BTreeMap::new();
     for pod in namespace.nodes().await.unwrap() {
-        let node = pod.name.trim_end_matches("-0").to_owned();
+        let node = pod.node().to_owned();
         let is_peer = operations_port(&node) == port::PEER_OPERATIONS;
         let (holder, port) = match node.split_once("-peer-") {
             Some((org, _)) => (Holder::Organization(org.to_owned()), port::PEER),

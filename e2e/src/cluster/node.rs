@@ -23,6 +23,13 @@ pub struct PodState {
     pub image: String,
 }
 
+impl PodState {
+    /// The node whose pod it is.
+    pub fn node(&self) -> &str {
+        self.name.strip_suffix("-0").unwrap_or(&self.name)
+    }
+}
+
 /// What a pod is now.
 pub fn state_of(pod: &Pod) -> PodState {
     let container = pod.spec.as_ref().and_then(|spec| spec.containers.first());
@@ -109,7 +116,7 @@ impl Namespace {
     pub async fn leader(&self, channel: &str) -> anyhow::Result<String> {
         let name = format!("consensus_etcdraft_is_leader{{channel=\"{channel}\"}}");
         for pod in self.nodes().await? {
-            let node = pod.name.trim_end_matches("-0").to_owned();
+            let node = pod.node().to_owned();
             if operations_port(&node) != port::ORDERER_OPERATIONS {
                 continue;
             }

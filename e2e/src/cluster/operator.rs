@@ -38,10 +38,23 @@ impl Operator {
     pub async fn ensure(cluster: &Cluster) -> anyhow::Result<Operator> {
         let operator = Operator { cluster: cluster.clone() };
         if operator.deployments().get_opt(RELEASE).await?.is_none() {
-            operator.install(&[])?;
+            operator.install(if operator.kinds_are_foreign()? {
+                &["crds.enabled=false"]
+            } else {
+                &[]
+            })?;
         }
         operator.scale(1).await?;
         Ok(operator)
+    }
+
+    /// Whether the kinds are there and somebody else than Helm brought them: then Helm refuses to
+    /// take them over.
+    fn kinds_are_foreign(&self) -> anyhow::Result<bool> {
+        let label = "-o=jsonpath={.items[?(@.spec.group==\"weft.dev\")].metadata.labels}";
+        let all = tools::kubectl(&["get", "crds", "-o=name"])?;
+        let labels = tools::kubectl(&["get", "crds", label])?;
+        Ok(all.contains(".weft.dev") && !labels.contains("Helm"))
     }
 
     /// `helm install` of the chart with further `--set` values.
