@@ -111,7 +111,6 @@ impl Runner {
             env: environment(chaincode, address, package_id),
             folder: self.manifest_folder.clone(),
             log: folder.join("chaincode.log"),
-            reads_once: Vec::new(),
         };
         let started = self.ensure_process(&key(channel, chaincode), &program, &folder).await?;
         self.await_listening(channel, chaincode, address, &program).await?;

@@ -170,8 +170,6 @@ pub struct Program {
     pub folder: PathBuf,
     /// Where standard output and error go, appended.
     pub log: PathBuf,
-    /// Files that the program reads when it starts and never again.
-    pub reads_once: Vec<PathBuf>,
 }
 
 impl Program {
@@ -216,14 +214,6 @@ impl Program {
         Some((file.len(), modified.as_secs()))
     }
 
-    /// What those files hold that the program reads once.
-    ///
-    /// # Errors
-    /// [`FileError`] naming the file that cannot be read.
-    pub fn read_once(&self) -> Result<Vec<Option<String>>, FileError> {
-        self.reads_once.iter().map(|path| files::read_text(path)).collect()
-    }
-
     /// The last lines of the log, for an error message.
     pub fn log_tail(&self, lines: usize) -> String {
         tail(&self.log, lines)
@@ -248,7 +238,6 @@ mod tests {
             env: vec![("GREETING".to_owned(), "hello".to_owned())],
             folder: folder.to_owned(),
             log: folder.join("logs/sleeper.log"),
-            reads_once: Vec::new(),
         }
     }
 

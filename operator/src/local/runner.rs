@@ -181,8 +181,8 @@ impl Runner {
 
     /// Starts the program, unless just this one runs already; records it at once, so that
     /// `weft down` finds it whatever happens next. What tells programs apart is kept beside
-    /// the log: command, environment, the program's file and what it reads once, so that one that
-    /// was built anew, or whose identity was renewed, is started anew.
+    /// the log: command, environment and the program's file, so that one that was built anew is
+    /// started anew.
     pub(super) async fn ensure_process(
         &mut self,
         key: &str,
@@ -190,13 +190,10 @@ impl Runner {
         folder: &Path,
     ) -> Result<bool, LocalError> {
         let marker = folder.join("started-with.json");
-        let read_once = program.read_once()?;
         let wanted =
-            serde_json::to_vec(&(&program.command, &program.env, program.build(), read_once))
-                .map_err(|error| LocalError::System {
-                    step: "describe a program",
-                    source: error.into(),
-                })?;
+            serde_json::to_vec(&(&program.command, &program.env, program.build())).map_err(
+                |error| LocalError::System { step: "describe a program", source: error.into() },
+            )?;
         if let Some(process) = self.state.processes.get(key).copied()
             && process.is_running()
         {
@@ -254,8 +251,6 @@ impl Runner {
             env: Vec::new(),
             folder: node.folder.clone(),
             log: node.log(),
-            // TLS files are looked at again and again; who the node is, once.
-            reads_once: vec![node.sign_cert()],
         };
         if !self.is_running(&node.name) {
             await_ports(node).await;
