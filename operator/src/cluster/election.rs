@@ -22,6 +22,8 @@ use kube::api::{Api, PostParams};
 use super::names::MANAGER;
 
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 
 /// How long things take in an election.

@@ -1,6 +1,7 @@
 use super::*;
+use crate::cluster::testing::{ApiServer, Fault};
 
-const TIMES: Times = Times {
+pub(super) const TIMES: Times = Times {
     lease: Duration::from_secs(15),
     deadline: Duration::from_secs(10),
     renew: Duration::from_secs(5),
@@ -10,7 +11,7 @@ fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn wall(seconds: u64) -> jiff::Timestamp {
+pub(super) fn wall(seconds: u64) -> jiff::Timestamp {
     jiff::Timestamp::from_second(1_800_000_000 + i64::try_from(seconds).unwrap()).unwrap()
 }
 
@@ -119,4 +120,96 @@ fn a_renewal_keeps_what_a_new_holder_sets() {
     let released = candidate.release(wall(6)).unwrap();
     assert_eq!(released.holder_identity.as_deref(), Some(""));
     assert_eq!(leader(0).decide(s(5), wall(5)), Step::Write(renewed));
+}
+
+/// Fast, and patient with a machine that has other things to do.
+const FAST: Times = Times {
+    lease: Duration::from_secs(3),
+    deadline: Duration::from_secs(1),
+    renew: Duration::from_millis(200),
+};
+
+fn election(server: &ApiServer, identity: &str, times: Times) -> Election {
+    Election::new(server.client(), "n", "weft-operator", identity, times)
+}
+
+fn holder(server: &ApiServer) -> String {
+    let lease = server.object("Lease", "n", "weft-operator").unwrap();
+    lease["spec"]["holderIdentity"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_lease_that_is_given_back_is_taken_at_the_next_look() {
+    let server = ApiServer::new();
+    let times = Times { lease: Duration::from_secs(3600), ..FAST };
+    let mut first = election(&server, "a", times).lead().await;
+    let mut other = Box::pin(election(&server, "b", times).lead());
+    tokio::select! {
+        _ = &mut other => panic!("the Lease is another's"),
+        () = first.keep() => panic!("nobody takes it"),
+        () = tokio::time::sleep(FAST.renew * 3) => {}
+    }
+    assert_eq!(holder(&server), "a");
+    first.release().await;
+    let second = other.await;
+    assert_eq!(holder(&server), "b");
+    let lease = server.object("Lease", "n", "weft-operator").unwrap();
+    assert_eq!(lease["spec"]["leaseTransitions"], 1);
+    second.release().await;
+    assert_eq!(holder(&server), "");
+}
+
+#[tokio::test]
+async fn one_that_takes_no_part_any_more_stops_before_another_begins() {
+    let server = ApiServer::new();
+    let mut first = election(&server, "a", FAST).lead().await;
+    // Whatever it writes from now on is never answered.
+    server.fail(Box::new(|call| call.write.is_some().then_some(Fault::Hang)));
+    first.keep().await;
+    assert_eq!(holder(&server), "a");
+    server.fail(Box::new(|_| None));
+    let second = election(&server, "b", FAST).lead().await;
+    assert_eq!(holder(&server), "b");
+    // Too late, and it knows: what is another's is not given back.
+    first.release().await;
+    assert_eq!(holder(&server), "b");
+    drop(second);
+}
+
+#[tokio::test]
+async fn refused_writes_are_tried_again() {
+    let server = ApiServer::new();
+    let faults = [Fault::Refuse(409), Fault::Refuse(500), Fault::Lost, Fault::Refuse(429)];
+    let mut at = 0;
+    server.fail(Box::new(move |call| {
+        at += usize::from(call.write.is_some());
+        (call.write.is_some() && at % 2 == 1).then(|| faults[at / 2 % faults.len()])
+    }));
+    let times = Times { deadline: Duration::from_secs(60), lease: Duration::from_secs(90), ..FAST };
+    let mut leadership = election(&server, "a", times).lead().await;
+    tokio::select! {
+        () = leadership.keep() => panic!("it is renewed in time"),
+        () = tokio::time::sleep(times.renew * 8) => {}
+    }
+    assert!(server.writes().len() > 4);
+    assert_eq!(holder(&server), "a");
+}
+
+#[tokio::test]
+async fn of_two_that_find_no_lease_one_leads() {
+    let server = ApiServer::new();
+    let times = Times { lease: Duration::from_secs(3600), ..FAST };
+    let delay = Fault::Delay(Duration::from_millis(20));
+    server.fail(Box::new(move |call| call.write.is_some().then_some(delay)));
+    let first = election(&server, "a", times).lead();
+    let other = election(&server, "b", times).lead();
+    let (mut first, mut other) = (Box::pin(first), Box::pin(other));
+    let winner = tokio::select! {
+        winner = &mut first => { drop(winner); "a" }
+        winner = &mut other => { drop(winner); "b" }
+    };
+    assert_eq!(holder(&server), winner);
+    let loser = if winner == "a" { other } else { first };
+    let waited = tokio::time::timeout(FAST.renew * 4, loser).await;
+    assert!(waited.is_err(), "the Lease is another's");
 }

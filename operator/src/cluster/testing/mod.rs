@@ -6,10 +6,13 @@
 //! Left out: schemas and defaults (but for addresses of Services), `managedFields` and conflicts
 //! of field managers, JSON patches, and lists in pieces.
 
+mod controllers_tests;
 mod faults;
 mod kinds;
 mod merging;
+mod normal;
 mod objects;
+mod operator;
 mod request;
 mod selecting;
 mod server;

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tower::{BoxError, Service};
 
 use super::faults::{Fault, Plan};
-use super::kinds::{self, KINDS, Kind};
+use super::kinds::{self, KINDS};
 use super::objects::{Change, Key, Objects, Refusal};
 use super::request::{self, Call, Verb};
 use super::selecting::Selector;
@@ -78,11 +78,6 @@ impl ApiServer {
         state.writes = 0;
     }
 
-    /// Nothing fails any more.
-    pub fn heal(&self) {
-        self.state.lock().plan = None;
-    }
-
     /// After a crash: requests are answered again, and nothing fails. Watches of before ended.
     pub fn restart(&self) {
         let mut state = self.state.lock();
@@ -109,6 +104,24 @@ impl ApiServer {
     pub fn release(&self, kind: &str) {
         self.state.lock().held.remove(kind);
         self.tick();
+    }
+
+    pub fn is_held(&self, kind: &str) -> bool {
+        self.state.lock().held.contains_key(kind)
+    }
+
+    /// Names and versions of the objects of a kind with these labels.
+    pub fn versions(&self, kind: &str, labels: &str) -> BTreeMap<String, String> {
+        let state = self.state.lock();
+        let selector = Selector::new("", labels, "");
+        let text = |object: &Value, field: &str| {
+            object["metadata"][field].as_str().unwrap_or_default().to_owned()
+        };
+        let found = state
+            .objects
+            .all()
+            .filter(|((name, _, _), one)| *name == kind && selector.matches(one));
+        found.map(|(_, one)| (text(one, "name"), text(one, "resourceVersion"))).collect()
     }
 
     /// Open watches end with 410, and none can begin at a version of before.
@@ -138,10 +151,6 @@ impl ApiServer {
     /// Every change of objects so far.
     pub fn history(&self) -> Vec<Change> {
         self.state.lock().objects.history.clone()
-    }
-
-    pub fn revision(&self) -> u64 {
-        self.state.lock().objects.revision
     }
 
     pub fn object(&self, kind: &str, namespace: &str, name: &str) -> Option<Value> {
@@ -177,6 +186,19 @@ impl ApiServer {
     pub fn set_status(&self, kind: &str, namespace: &str, name: &str, status: Value) {
         let patch = json!({ "status": status });
         self.act(Verb::Merge, kind, (namespace, name), true, patch);
+    }
+
+    /// Changes a status, as nobody should.
+    pub fn edit_status(
+        &self,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+        edit: impl FnOnce(&mut Value),
+    ) {
+        let mut object = self.object(kind, namespace, name).unwrap();
+        edit(&mut object["status"]);
+        self.act(Verb::Replace, kind, (namespace, name), true, object);
     }
 
     /// Deletes an object, as a person does.
