@@ -86,7 +86,7 @@ pub struct ChaincodeStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<String>,
     /// Whether each organization has approved the definition, by MSP id.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default)]
     pub approvals: BTreeMap<String, bool>,
     /// One sentence for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]

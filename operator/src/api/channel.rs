@@ -79,14 +79,14 @@ pub struct ChannelStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub height: Option<u64>,
     /// Ledger height by peer.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default)]
     pub peer_heights: BTreeMap<String, u64>,
     /// Ledger height by orderer.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default)]
     pub orderer_heights: BTreeMap<String, u64>,
     /// The consenters of the config on the ledger, each with the SHA-256 of the TLS certificate
     /// that the config pins, hexadecimal.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default)]
     pub consenters: BTreeMap<String, String>,
     /// The consenter that leads.
     #[serde(default, skip_serializing_if = "Option::is_none")]

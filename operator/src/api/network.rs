@@ -188,7 +188,7 @@ pub struct LedgerNetworkStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub term: Option<u64>,
     /// `host:port` of each orderer, by name.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default)]
     pub endpoints: BTreeMap<String, String>,
     /// SHA-256 of the ordering service's identity CA, hexadecimal: fixed once the CA is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -143,7 +143,7 @@ pub struct OrganizationStatus {
     pub peers: Option<String>,
     /// `host:port` of each peer, by name, and under `clients` that of the Service which leads to
     /// any peer that is ready.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default)]
     pub endpoints: BTreeMap<String, String>,
     /// When the organization's first certificate ends, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]

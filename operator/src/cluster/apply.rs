@@ -378,7 +378,8 @@ impl Applier {
         Ok(())
     }
 
-    /// Writes the status of one of our objects.
+    /// Writes the status of one of our objects. Maps are always sent, empty ones too: of a map
+    /// that is no longer applied, Kubernetes 1.20 leaves `null`, which the schema refuses.
     ///
     /// # Errors
     /// [`ApplyError`].

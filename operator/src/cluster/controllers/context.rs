@@ -48,9 +48,6 @@ impl Context {
 
     /// An object, as metrics name it.
     pub fn key<K: Resource>(&self, object: &K) -> ObjectKey {
-        ObjectKey {
-            namespace: object.namespace().unwrap_or_default(),
-            name: object.name_any(),
-        }
+        ObjectKey { namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
     }
 }

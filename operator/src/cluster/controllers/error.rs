@@ -15,6 +15,16 @@ pub enum ReconcileError {
 }
 
 impl ReconcileError {
+    /// Whether trying again can help.
+    pub fn can_retry(&self) -> bool {
+        match self {
+            ReconcileError::Apply(error) | ReconcileError::Holder(HolderError::Apply(error)) => {
+                error.can_retry()
+            }
+            ReconcileError::Holder(_) => false,
+        }
+    }
+
     /// Whether the namespace is going away, and the object with it.
     pub fn is_namespace_ending(&self) -> bool {
         match self {

@@ -47,6 +47,9 @@ use error::ReconcileError;
 use report::Managed;
 use watch::Requests;
 
+use super::apply::ApplyError;
+use super::conditions::{Finding, kind};
+
 /// Objects of a kind that are looked at at the same time.
 const CONCURRENCY: u16 = 8;
 /// How long a change waits for others of the same object: one `apply` changes many at once.
@@ -79,8 +82,7 @@ pub async fn run(context: Context, requests: Requests, stop: impl Future<Output 
     futures::future::join(controllers, signal).await;
 }
 
-type Reconciling =
-    std::pin::Pin<Box<dyn Future<Output = Result<Duration, ReconcileError>> + Send>>;
+type Reconciling = std::pin::Pin<Box<dyn Future<Output = Result<Duration, ReconcileError>> + Send>>;
 
 /// One controller: which objects, and what is done with each.
 struct Control<K: Managed> {
@@ -119,12 +121,15 @@ fn stream_of<K: Managed>(
     })
 }
 
-async fn step<K: Managed>(
-    object: Arc<K>,
-    control: Arc<Control<K>>,
-) -> Result<Action, Failed> {
+async fn step<K: Managed>(object: Arc<K>, control: Arc<Control<K>>) -> Result<Action, Failed> {
     let timer = control.context.metrics.reconcile(K::KIND);
-    let result = (control.reconcile)(control.context.clone(), object.clone()).await;
+    let mut result = (control.reconcile)(control.context.clone(), object.clone()).await;
+    if let Err(error) = &result
+        && !error.can_retry()
+        && !error.is_namespace_ending()
+    {
+        result = refused(&control.context, object.as_ref(), error).await;
+    }
     match result {
         Ok(again) => {
             timer.done();
@@ -136,6 +141,25 @@ async fn step<K: Managed>(
             Err(Failed(error))
         }
     }
+}
+
+/// What trying again cannot mend is told in the status, and looked at again when something
+/// changes, or after a while.
+async fn refused<K: Managed>(
+    context: &Context,
+    object: &K,
+    error: &ReconcileError,
+) -> Result<Duration, ReconcileError> {
+    let finding = match error {
+        ReconcileError::Apply(ApplyError::Foreign { .. } | ApplyError::Taken { .. }) => {
+            Finding::no(kind::PROGRESSING, "NameTaken", error.to_string())
+        }
+        ReconcileError::Apply(_) => Finding::no(kind::PROGRESSING, "Refused", error.to_string()),
+        ReconcileError::Holder(error) => report::of_holder(error),
+    };
+    let status = object.status().cloned().unwrap_or_default();
+    let report = report::Report::held(status, finding, BACKOFF.1);
+    Ok(report::conclude(context, object, report).await?)
 }
 
 /// A reconciliation that failed.

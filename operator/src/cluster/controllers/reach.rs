@@ -81,8 +81,8 @@ pub fn node_ref(context: &Context, node: &Node) -> NodeRef {
 pub fn access(context: &Context, scene: &Scene, network: &Network) -> Access {
     let ordering = (Holder::Ordering(network.name.clone()), network.ordering.msp_id.clone());
     let organizations = network.organizations.iter().filter(|one| one.external.is_none());
-    let organizations = organizations
-        .map(|one| (Holder::Organization(one.name.clone()), one.msp_id.clone()));
+    let organizations =
+        organizations.map(|one| (Holder::Organization(one.name.clone()), one.msp_id.clone()));
     std::iter::once(ordering).chain(organizations).fold(
         Access::new(context.connections.clone()),
         |access, (holder, msp_id)| {

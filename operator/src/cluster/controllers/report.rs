@@ -209,7 +209,10 @@ pub fn of_holder(error: &HolderError) -> Finding {
         }
         HolderError::Authority(_) => Finding::no(kind::CERTIFICATES, "AuthorityUnusable", text),
         HolderError::Identity(_) => Finding::no(kind::CERTIFICATES, "NotIssued", text),
-        HolderError::Settings { .. } => invalid(text),
+        HolderError::Settings { .. } | HolderError::MspId { .. } => invalid(text),
+        HolderError::Apply(ApplyError::Foreign { .. } | ApplyError::Taken { .. }) => {
+            Finding::no(kind::PROGRESSING, "NameTaken", text)
+        }
         HolderError::Resource(_) | HolderError::Apply(_) => {
             Finding::no(kind::PROGRESSING, "Failed", text)
         }

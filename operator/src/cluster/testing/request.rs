@@ -86,7 +86,8 @@ pub fn parse(parts: &Parts) -> Result<Call, Refusal> {
     };
     let kind = kinds::by_path(group, version, resource)
         .ok_or_else(|| Refusal::not_found(parts.uri.path()))?;
-    if !subresource.is_empty() && !(subresource == "status" && kind.status) {
+    let is_served = subresource.is_empty() || (subresource == "status" && kind.status);
+    if !is_served {
         return Err(Refusal::not_found(parts.uri.path()));
     }
     let query = query(parts.uri.query().unwrap_or_default());

@@ -130,9 +130,8 @@ async fn carry_out(
         Some(finding) => Err(finding),
         None => converge(context, subject, &package).await,
     };
-    let is_ready = |outcome: &ChaincodeOutcome| {
-        matches!(outcome.state, ledger::ChaincodeState::Ready)
-    };
+    let is_ready =
+        |outcome: &ChaincodeOutcome| matches!(outcome.state, ledger::ChaincodeState::Ready);
     if ledger.as_ref().is_ok_and(is_ready) {
         program::remove_others(context, subject, program.as_ref()).await?;
     }

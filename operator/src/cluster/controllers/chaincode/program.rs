@@ -50,7 +50,7 @@ pub async fn ensure(
     package_id: &str,
 ) -> Result<Result<Option<Program>, Finding>, ReconcileError> {
     let model::Program::Image(image) = &subject.model.program else { return Ok(Ok(None)) };
-    if let Some(finding) = keys_of_ours(context, subject) {
+    if let Some(finding) = keys_of_ours(context, subject).or_else(|| moved(context, subject)) {
         return Ok(Err(finding));
     }
     let program = describe(subject, image, package_id.to_owned());
@@ -68,6 +68,20 @@ pub async fn ensure(
     let live = find(&stores.deployments, namespace, &name);
     context.applier.apply(&deployment, live.as_deref()).await?;
     Ok(Ok(Some(Program { serves: live.as_deref().is_some_and(serves), name })))
+}
+
+/// A program that was made for another channel: an API server before 1.25 does not refuse the
+/// change itself.
+fn moved(context: &Context, subject: &Subject<'_>) -> Option<Finding> {
+    let (chaincode, channel) = (subject.object.name_any(), &subject.object.spec.channel_ref);
+    let made = select(&context.stores.deployments, &subject.scene.namespace, |one: &Deployment| {
+        label_of(one, label::CHAINCODE) == Some(&chaincode)
+            && label_of(one, label::CHANNEL) != Some(channel)
+    });
+    let was = label_of(made.first()?.as_ref(), label::CHANNEL).unwrap_or_default().to_owned();
+    Some(report::invalid(format!(
+        "spec.channelRef: a chaincode cannot move to another channel: it was made for {was}"
+    )))
 }
 
 /// A contract's environment may hold the user's Secrets, and never the network's own: whoever may

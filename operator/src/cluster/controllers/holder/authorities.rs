@@ -16,7 +16,7 @@ use crate::cluster::events::Note;
 use crate::cluster::identity::{
     Authorities, Authority, Decision, Held, Origin, SecretData, bundle,
 };
-use crate::cluster::names::{annotation, component};
+use crate::cluster::names::{annotation, component, key};
 use crate::cluster::resources::labels;
 use crate::pki::RootUse;
 
@@ -39,6 +39,11 @@ pub struct Ready {
 pub async fn ensure(context: &Context, plan: &HolderPlan) -> Result<Ready, HolderError> {
     let published = find(&context.stores.config_maps, &plan.namespace, &plan.holder.msp());
     let published = published.as_deref();
+    // An API server before 1.25 does not refuse the change itself.
+    let made = published.and_then(|map| map.data.as_ref()?.get(key::MSP_ID).cloned());
+    if let Some(was) = made.filter(|was| was != plan.msp_id.as_str()) {
+        return Err(HolderError::MspId { was, wanted: plan.msp_id.clone() });
+    }
     let mut notes = Vec::new();
     let identity = one(context, plan, RootUse::Identity, published, &mut notes).await?;
     let tls = one(context, plan, RootUse::Tls, published, &mut notes).await?;

@@ -83,6 +83,14 @@ pub enum HolderError {
     /// An authority cannot be used.
     #[error(transparent)]
     Authority(AuthorityError),
+    /// The MSP was made under another id, which certificates and channels hold.
+    #[error("spec: an MSP id cannot change: {was} was made, and {wanted} is asked for")]
+    MspId {
+        /// The id that was made.
+        was: String,
+        /// The one in the spec.
+        wanted: MspId,
+    },
     /// A certificate cannot be issued.
     #[error(transparent)]
     Identity(IdentityError),

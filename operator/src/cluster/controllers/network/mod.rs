@@ -59,7 +59,7 @@ pub async fn reconcile(
     let plan = plan(object, &scene, &network, &orderers);
     let report = match carry_out(context, &scene, &network, &plan, &orderers).await {
         Ok(done) => status::report(context, object, &scene, &plan, done),
-        Err(HolderError::Apply(error)) => return Err(error.into()),
+        Err(HolderError::Apply(error)) if error.can_retry() => return Err(error.into()),
         Err(error) => Report::held(status_of(object), report::of_holder(&error), SOON * 10),
     };
     Ok(report::conclude(context, object.as_ref(), report).await?)
@@ -146,12 +146,7 @@ fn channels_know(context: &Context, scene: &Scene, plan: &HolderPlan) -> bool {
 }
 
 /// Who leads and who is behind, asked of the orderers themselves.
-async fn ledger(
-    context: &Context,
-    scene: &Scene,
-    network: &Network,
-    plan: &HolderPlan,
-) -> Ledger {
+async fn ledger(context: &Context, scene: &Scene, network: &Network, plan: &HolderPlan) -> Ledger {
     let access = reach::access(context, scene, network);
     let refs: Vec<_> = plan.nodes.iter().map(|node| reach::node_ref(context, node)).collect();
     let seen = observe::observe(&access, &refs).await;
@@ -184,5 +179,3 @@ fn deletes(object: &LedgerNetwork) -> bool {
 fn notes(done: &Done) -> Vec<Note> {
     [done.ready.notes.clone(), done.identities.notes.clone(), done.removal.notes.clone()].concat()
 }
-
-

@@ -7,10 +7,10 @@ use crate::api::LedgerNetwork;
 use crate::cluster::controllers::context::Context;
 use crate::cluster::controllers::error::ReconcileError;
 use crate::cluster::controllers::holder::{HolderError, HolderPlan};
+use crate::cluster::controllers::reach;
 use crate::cluster::controllers::report;
 use crate::cluster::controllers::scene::Scene;
 use crate::cluster::controllers::stores::{is_set, select};
-use crate::cluster::controllers::reach;
 use crate::cluster::events::Note;
 use crate::cluster::ledger::{Access, NodeRef};
 use crate::cluster::names::{FINALIZER, Holder, annotation};
@@ -51,7 +51,9 @@ pub async fn surplus(
         match leave(&access, &reach::node_ref(context, node)).await {
             Ok(()) => {
                 holder_removal::remove_node(context, plan, &node.name).await?;
-                removal.notes.push(Note::normal("OrdererRemoved", format!("removed {}", node.name)));
+                removal
+                    .notes
+                    .push(Note::normal("OrdererRemoved", format!("removed {}", node.name)));
             }
             Err(why) => removal.waiting = Some(why),
         }
@@ -133,4 +135,3 @@ pub fn held_by(context: &Context, object: &LedgerNetwork) -> Option<String> {
         )
     })
 }
-

@@ -57,11 +57,7 @@ pub(super) fn report(
             channels: u32::try_from(channels.len()).ok(),
             leader,
             term,
-            endpoints: plan
-                .nodes
-                .iter()
-                .map(|node| (node.name.clone(), node.address()))
-                .collect(),
+            endpoints: plan.nodes.iter().map(|node| (node.name.clone(), node.address())).collect(),
             soonest_expiry: done.identities.soonest.map(report::rfc3339),
             ca_fingerprint: done.ready.recorded.identity.clone(),
             tls_ca_fingerprint: done.ready.recorded.tls.clone(),
@@ -96,10 +92,14 @@ fn members<K: Managed>(kind: &'static str, word: &str, objects: &[Arc<K>]) -> Fi
 /// Whether every channel's config is what its spec says.
 fn config(channels: &[Arc<Channel>]) -> Finding {
     let in_sync = |one: &&Arc<Channel>| {
-        one.status.as_ref().is_some_and(|status| conditions::is_true(&status.conditions, kind::CONFIG))
+        one.status
+            .as_ref()
+            .is_some_and(|status| conditions::is_true(&status.conditions, kind::CONFIG))
     };
     match channels.iter().find(|one| !in_sync(one)) {
-        None => Finding::yes(kind::CONFIG, "InSync", "every channel's config is what its spec says"),
+        None => {
+            Finding::yes(kind::CONFIG, "InSync", "every channel's config is what its spec says")
+        }
         Some(channel) => Finding::no(
             kind::CONFIG,
             "OutOfSync",

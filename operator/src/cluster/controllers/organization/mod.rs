@@ -104,7 +104,7 @@ async fn managed(
     let plan = plan(organization, model, scene);
     match carry_out(context, &plan).await {
         Ok(done) => Ok(status::report(context, organization, &plan, done)),
-        Err(HolderError::Apply(error)) => Err(error.into()),
+        Err(HolderError::Apply(error)) if error.can_retry() => Err(error.into()),
         Err(error) => {
             let status = organization.status.clone().unwrap_or_default();
             Ok(Report::held(status, report::of_holder(&error), SOON * 6))
@@ -146,8 +146,7 @@ fn plan(organization: &Organization, model: &model::Organization, scene: &Scene)
 /// were.
 async fn carry_out(context: &Context, plan: &HolderPlan) -> Result<Done, HolderError> {
     let ready = authorities::ensure(context, plan).await?;
-    let identities =
-        identities::ensure(context, plan, &ready.authorities, Turn::Everybody).await?;
+    let identities = identities::ensure(context, plan, &ready.authorities, Turn::Everybody).await?;
     removal::remove_users(context, plan).await?;
     let nodes = nodes::ensure(context, plan, async || Ledger::default()).await?;
     let mut notes = Vec::new();
@@ -177,8 +176,7 @@ async fn end(context: &Context, organization: &Organization) -> Result<Duration,
             let namespace = organization.namespace().unwrap_or_default();
             let holder = Holder::Organization(organization.name_any());
             let network = &organization.spec.network_ref;
-            let deleted =
-                removal::delete_retained(context, &namespace, network, &holder).await;
+            let deleted = removal::delete_retained(context, &namespace, network, &holder).await;
             deleted.map_err(report::apply_error)?;
         }
         context.applier.set_finalizer(organization, FINALIZER, false).await?;

@@ -65,10 +65,6 @@ fn endpoints(plan: &HolderPlan) -> std::collections::BTreeMap<String, String> {
 }
 
 /// No later than the next renewal.
-fn again(
-    context: &Context,
-    renew_at: Option<weft_types::Timestamp>,
-    calm: Duration,
-) -> Duration {
+fn again(context: &Context, renew_at: Option<weft_types::Timestamp>, calm: Duration) -> Duration {
     report::until(context.now(), renew_at).map_or(calm, |renewal| renewal.min(calm))
 }
