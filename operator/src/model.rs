@@ -274,7 +274,7 @@ fn leave_out(manifest: &mut Manifest, faulty: &BTreeSet<ObjectId>) {
 /// Longest name of an object: names of pods and labels derive from it and end at 63 characters.
 const MAX_NAME: usize = 40;
 /// Longest name of a channel: its genesis block's object adds to it and ends at 253 characters.
-const MAX_CHANNEL: usize = 240;
+const MAX_CHANNEL: usize = 245;
 const NETWORK: &str = "LedgerNetwork";
 const ORGANIZATION: &str = "Organization";
 const CHANNEL: &str = "Channel";
