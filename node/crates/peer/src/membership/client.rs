@@ -117,7 +117,12 @@ impl Membership {
             match ended {
                 // An address can lead elsewhere later, so it is tried again, but rarely.
                 Err(SessionError::Own) => backoff = MAX_BACKOFF * 6,
-                Err(error) => tracing::debug!(%address, %error, "the stream to a peer ended"),
+                Err(error) => {
+                    // A connection keeps the TLS certificate of its handshake, and the first
+                    // message of a stream names this peer's newest: they must be the same.
+                    self.0.deps.pool.forget(&self.endpoint(&address));
+                    tracing::debug!(%address, %error, "the stream to a peer ended");
+                }
                 Ok(()) => tracing::debug!(%address, "a peer ended the stream"),
             }
             tokio::select! {
