@@ -116,7 +116,9 @@ async fn until_all_gone(namespace: &Namespace) {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a cluster: make e2e"]
 async fn a_deleted_network_comes_back_from_what_was_retained() {
-    let Fixture { namespace, operator } = Fixture::own("deleted", SMALL).await.unwrap();
+    // Several orderers: they know each other by keys, which must come back as well.
+    let manifest = SMALL.replace("replicas: 1", "replicas: 3");
+    let Fixture { namespace, operator } = Fixture::own("deleted", &manifest).await.unwrap();
     put(&namespace, "before").await;
     let before = namespace.tip("org1", 0, CHANNEL).await.unwrap();
     let (made, kept) = (made_once(&namespace).await, volumes(&namespace).await);
@@ -136,7 +138,7 @@ async fn a_deleted_network_comes_back_from_what_was_retained() {
     assert_eq!(made_once(&namespace).await, made);
     assert_eq!(volumes(&namespace).await, kept);
 
-    namespace.apply(SMALL).await.unwrap();
+    namespace.apply(&manifest).await.unwrap();
     namespace.wait_all_ready(READY).await.unwrap();
     assert_eq!(made_once(&namespace).await, made, "authorities and genesis are taken over");
     assert_eq!(namespace.genesis_hash("org1", CHANNEL).await.unwrap(), genesis);

@@ -14,12 +14,12 @@ use weft_e2e::cluster::node::operations_port;
 use weft_e2e::cluster::{Fixture, Namespace};
 use weft_operator::cluster::names::{Holder, port, service_host};
 
-/// How long certificates live; a third of it is left when they are renewed.
-const LIFETIME: Duration = Duration::from_secs(240);
+/// How long certificates live; half of it is left when they are renewed.
+const LIFETIME: Duration = Duration::from_secs(180);
 
 fn manifest() -> String {
     let spec = "spec:\n  ordering: {replicas: 3}\n";
-    let certificates = "  certificates: {duration: 240s, renewBefore: 120s}\n";
+    let certificates = "  certificates: {duration: 180s, renewBefore: 90s}\n";
     let manifest = NETWORK.replacen(spec, &format!("{spec}{certificates}"), 1);
     assert!(manifest.contains("renewBefore"));
     manifest

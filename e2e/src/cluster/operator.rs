@@ -38,11 +38,7 @@ impl Operator {
     pub async fn ensure(cluster: &Cluster) -> anyhow::Result<Operator> {
         let operator = Operator { cluster: cluster.clone() };
         if operator.deployments().get_opt(RELEASE).await?.is_none() {
-            operator.install(if operator.kinds_are_foreign()? {
-                &["crds.enabled=false"]
-            } else {
-                &[]
-            })?;
+            operator.install(&[])?;
         }
         operator.scale(1).await?;
         Ok(operator)
@@ -79,6 +75,9 @@ impl Operator {
         let mut arguments = vec![verb, RELEASE, chart, "-n", NAMESPACE];
         if verb == "install" {
             arguments.push("--create-namespace");
+        }
+        if self.kinds_are_foreign()? {
+            arguments.extend(["--set", "crds.enabled=false"]);
         }
         for value in values {
             arguments.extend(["--set", value]);
@@ -157,8 +156,9 @@ impl Operator {
         let operator = Operator { cluster: self.cluster.clone() };
         let task = tokio::spawn(async move {
             while !until.load(Ordering::Relaxed) {
-                // Sometimes it has just started, sometimes it has been at it for a while.
-                sleep(Duration::from_millis(rand::random_range(1_000..12_000))).await;
+                // Sometimes it has not led yet (the Lease of the one before must end first),
+                // sometimes it has been at it for a while.
+                sleep(Duration::from_millis(rand::random_range(2_000..40_000))).await;
                 if operator.kill().await.is_ok() {
                     count.fetch_add(1, Ordering::Relaxed);
                 }
