@@ -7,132 +7,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::normal;
-use super::operator::{Died, NAMESPACE, Operator, apply_manifest, context, start_pods};
+use super::operator::{NAMESPACE, Operator, apply_manifest, start_pods};
+use super::runs::{
+    MINIMAL, PLURAL, Running, SMALL, bring_about, check_same, condition, undisturbed,
+};
 use super::{ApiServer, Call, Fault, Plan, Verb, at_every, at_write, crash_after};
-use crate::cluster::names::label;
-
-const MINIMAL: &str = include_str!("../../../tests/golden/resources/minimal.manifest.yaml");
-
-/// As small as a network can be: for what is done once for every write.
-const SMALL: &str = r#"
-apiVersion: weft.dev/v1alpha1
-kind: LedgerNetwork
-metadata: {name: basic}
-spec: {ordering: {replicas: 1}}
----
-apiVersion: weft.dev/v1alpha1
-kind: Organization
-metadata: {name: org1}
-spec: {networkRef: basic, mspId: Org1MSP, peers: {replicas: 1}}
----
-apiVersion: weft.dev/v1alpha1
-kind: Channel
-metadata: {name: supply}
-spec: {networkRef: basic, organizations: [org1]}
----
-apiVersion: weft.dev/v1alpha1
-kind: Chaincode
-metadata: {name: asset}
-spec: {channelRef: supply, version: "1.0", image: "asset-contract:0.1.0"}
-"#;
-
-/// Two organizations, three orderers: more of everything that is done in turn.
-const PLURAL: &str = r#"
-apiVersion: weft.dev/v1alpha1
-kind: LedgerNetwork
-metadata: {name: trade}
-spec: {ordering: {replicas: 3}}
----
-apiVersion: weft.dev/v1alpha1
-kind: Organization
-metadata: {name: org1}
-spec: {networkRef: trade, mspId: Org1MSP, peers: {replicas: 2}, users: [{name: auditor}]}
----
-apiVersion: weft.dev/v1alpha1
-kind: Organization
-metadata: {name: org2}
-spec: {networkRef: trade, mspId: Org2MSP, deletionPolicy: Delete}
----
-apiVersion: weft.dev/v1alpha1
-kind: Channel
-metadata: {name: supply}
-spec: {networkRef: trade, organizations: [org1, org2]}
----
-apiVersion: weft.dev/v1alpha1
-kind: Chaincode
-metadata: {name: asset}
-spec: {channelRef: supply, version: "1.0", image: "asset-contract:0.1.0"}
-"#;
-
-/// Brings a manifest about, from nothing to pods that run, under a plan of faults. A process
-/// that dies is followed by a new one. Returns how many died.
-async fn bring_about(server: &ApiServer, manifest: &str, plan: Option<Plan>) -> usize {
-    apply_manifest(server, manifest);
-    if let Some(plan) = plan {
-        server.fail(plan);
-    }
-    let mut deaths = 0;
-    let mut operator = Operator::start(server).await;
-    for _ in 0..2 {
-        while let Err(Died) = operator.settle().await {
-            deaths += 1;
-            server.restart();
-            operator = Operator::start(server).await;
-        }
-        start_pods(server);
-    }
-    while let Err(Died) = operator.settle().await {
-        deaths += 1;
-        server.restart();
-        operator = Operator::start(server).await;
-    }
-    deaths
-}
-
-async fn undisturbed(manifest: &str) -> (BTreeMap<String, Value>, usize) {
-    let server = ApiServer::new();
-    bring_about(&server, manifest, None).await;
-    check_made_once(&server);
-    (normal::objects(&server), server.writes().len())
-}
-
-/// What must be made exactly once: authorities and genesis blocks. Keys of identities stay.
-fn check_made_once(server: &ApiServer) {
-    let mut made: BTreeMap<String, Value> = BTreeMap::new();
-    let mut keys: BTreeMap<String, Value> = BTreeMap::new();
-    for change in server.history() {
-        let object = change.after.as_ref().or(change.before.as_ref()).unwrap();
-        let name = format!("{}/{}", change.kind.name, object["metadata"]["name"]);
-        let component = object["metadata"]["labels"][label::COMPONENT].as_str().unwrap_or_default();
-        let once = matches!(component, "authority" | "genesis");
-        if once {
-            let data = if component == "genesis" { &object["binaryData"] } else { &object["data"] };
-            let first = made.entry(name.clone()).or_insert_with(|| data.clone());
-            assert_eq!(first, data, "{name} was made again");
-            assert!(change.after.is_some(), "{name} was deleted");
-        }
-        if change.kind.name == "Secret" && !once {
-            for key in ["key.pem", "tls.key"] {
-                let value = &object["data"][key];
-                let first = keys.entry(format!("{name} {key}")).or_insert_with(|| value.clone());
-                assert_eq!(first, value, "{name} has another {key}");
-            }
-        }
-    }
-    assert!(made.len() >= 5, "two authorities for each of two holders, and a genesis block");
-    assert!(!keys.is_empty());
-}
-
-fn check_same(expected: &BTreeMap<String, Value>, server: &ApiServer, what: &str) {
-    let found = normal::objects(server);
-    let names = |of: &BTreeMap<String, Value>| of.keys().cloned().collect::<BTreeSet<_>>();
-    assert_eq!(names(expected), names(&found), "{what}");
-    for (name, object) in expected {
-        assert_eq!(object, &found[name], "{what}: {name}");
-    }
-    check_made_once(server);
-}
 
 fn golden(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/controllers").join(name)
@@ -334,14 +213,6 @@ async fn after_harm(harm: impl Fn(&ApiServer), restart: bool) -> (ApiServer, Vec
     (server, written)
 }
 
-fn condition(server: &ApiServer, kind: &str, name: &str, condition: &str) -> (String, String) {
-    let object = server.object(kind, NAMESPACE, name).unwrap();
-    let conditions = object["status"]["conditions"].as_array().unwrap().clone();
-    let found = conditions.iter().find(|one| one["type"] == condition).unwrap();
-    let text = |field: &str| found[field].as_str().unwrap().to_owned();
-    (text("status"), text("reason"))
-}
-
 /// Statuses and Events tell of it; nothing else changes.
 fn check_only_told(written: &[Call]) {
     let told = |call: &&Call| !(call.status || call.kind.name == "Event");
@@ -446,36 +317,30 @@ async fn nothing_is_made_for_an_object_that_is_paused() {
 async fn running_controllers_bring_the_same_about_and_then_write_nothing() {
     let (expected, _) = undisturbed(SMALL).await;
     let server = ApiServer::new();
-    let (context, requests, drive) = context(&server);
-    let stores = context.stores.clone();
-    let drive = tokio::spawn(drive);
-    stores.wait_until_ready().await.unwrap();
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let running = tokio::spawn(crate::cluster::controllers::run(context, requests, async move {
-        let _ = stopped.await;
-    }));
+    let running = Running::start(&server).await;
     apply_manifest(&server, SMALL);
-    quiet(&server).await;
+    running.quiet().await;
     for _ in 0..2 {
         start_pods(&server);
-        quiet(&server).await;
+        running.quiet().await;
     }
     check_same(&expected, &server, "running controllers");
-    stop.send(()).unwrap();
-    running.await.unwrap();
-    drive.abort();
+    running.stop().await;
 }
 
-/// Waits until nothing was written for longer than anything waits that is on its way.
-async fn quiet(server: &ApiServer) {
-    let mut before = usize::MAX;
-    for _ in 0..60 {
-        let now = server.writes().len();
-        if now == before && now > 0 {
-            return;
-        }
-        before = now;
-        tokio::time::sleep(Duration::from_millis(1500)).await;
-    }
-    panic!("the controllers write without end");
+#[tokio::test]
+async fn a_name_that_a_stranger_has_is_told() {
+    let server = ApiServer::new();
+    let stranger = serde_json::json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": { "name": "org1-peer" },
+        "spec": { "ports": [{ "port": 80 }] },
+    });
+    let made = server.put(&stranger, NAMESPACE);
+    let running = Running::start(&server).await;
+    apply_manifest(&server, SMALL);
+    running.quiet().await;
+    assert_eq!(server.object("Service", NAMESPACE, "org1-peer").unwrap(), made);
+    let told = condition(&server, "Organization", "org1", "Ready");
+    assert_eq!(told, ("False".to_owned(), "NameTaken".to_owned()));
+    running.stop().await;
 }

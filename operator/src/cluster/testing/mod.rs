@@ -9,11 +9,13 @@
 mod controllers_tests;
 mod faults;
 mod kinds;
+mod lifecycle_tests;
 mod merging;
 mod normal;
 mod objects;
 mod operator;
 mod request;
+mod runs;
 mod selecting;
 mod server;
 mod server_tests;

@@ -75,7 +75,7 @@ impl Operator {
         while !self.server.is_down() && !self.sees_all() {
             tokio::time::sleep(Duration::from_millis(1)).await;
             rounds += 1;
-            assert!(rounds < 60_000, "the caches never show what the server has");
+            assert!(rounds < 20_000, "the caches never show what the server has");
         }
     }
 
