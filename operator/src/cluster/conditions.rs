@@ -135,8 +135,7 @@ mod tests {
     #[test]
     fn the_time_of_a_condition_is_that_of_its_last_change_of_status() {
         let first = merge(&[], &[Finding::no(kind::READY, "Starting", "a")], Some(1), &at(1));
-        let same =
-            merge(&first, &[Finding::no(kind::READY, "Waiting", "b")], Some(1), &at(2));
+        let same = merge(&first, &[Finding::no(kind::READY, "Waiting", "b")], Some(1), &at(2));
         assert_eq!(same[0].last_transition_time, at(1));
         assert_eq!(same[0].reason, "Waiting");
         let changed = merge(&same, &[Finding::yes(kind::READY, "Ready", "c")], Some(2), &at(3));

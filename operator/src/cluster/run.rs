@@ -127,12 +127,9 @@ async fn serve(
 ) -> Result<tokio::task::JoinHandle<()>, RunError> {
     let operations = Operations { health: Health::new(), registry, logging, build };
     let options = HttpsOptions::from(&Limits::default());
-    let server = operations
-        .bind(&args.listen, options, Security::Plain)
-        .await
-        .map_err(|source| RunError::Listen {
-            address: args.listen.clone(),
-            source: Box::new(source),
+    let server =
+        operations.bind(&args.listen, options, Security::Plain).await.map_err(|source| {
+            RunError::Listen { address: args.listen.clone(), source: Box::new(source) }
         })?;
     tracing::info!(address = %server.local_addr(), "health and metrics are served");
     Ok(tokio::spawn(server.serve(stop)))
