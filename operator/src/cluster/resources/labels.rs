@@ -80,7 +80,7 @@ pub fn selector_for_network(network: &str) -> Labels {
 }
 
 /// Of what a holder has: authorities, MSP, users. `component` is one of
-/// [`component`](crate::cluster::names::component).
+/// `names::component`.
 pub fn for_holder(holder: &Holder, network: &str, component: &str) -> Labels {
     let instance = match holder {
         Holder::Ordering(network) => network,
@@ -100,7 +100,7 @@ pub fn for_user(holder: &Holder, network: &str, user: &str) -> Labels {
 }
 
 /// Of what a channel has. `component` is one of
-/// [`component`](crate::cluster::names::component).
+/// `names::component`.
 pub fn for_channel(channel: &str, network: &str, component: &str) -> Labels {
     let mut labels = for_network(network, component);
     labels.insert(label::INSTANCE.to_owned(), value(channel));

@@ -122,7 +122,6 @@ async fn peers_come_and_go() {
 /// A process that dies between the objects of a node that goes leaves the rest of them behind:
 /// the next one finds nodes by their StatefulSets alone.
 #[tokio::test]
-#[ignore = "what is left of a node whose removal was interrupted is not found again yet"]
 async fn peers_come_and_go_whenever_the_operator_dies() {
     for writes in 1..8 {
         scale_peers(writes).await;

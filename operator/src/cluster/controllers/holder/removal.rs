@@ -28,10 +28,14 @@ pub fn existing(context: &Context, namespace: &str, network: &str, holder: &Hold
     let sets = select(&context.stores.stateful_sets, namespace, |set: &StatefulSet| {
         in_group(set, network, organization, component)
     });
-    let mut indexes: Vec<u32> =
-        sets.iter().filter_map(|set| index_of(holder, &set.name_any())).collect();
-    indexes.sort_unstable();
-    indexes
+    // The last object of a node that goes: a removal that was interrupted is found by it.
+    let services = select(&context.stores.services, namespace, |service: &Service| {
+        in_group(service, network, organization, component)
+    });
+    let names = sets.iter().map(|set| set.name_any());
+    let names = names.chain(services.iter().map(|service| service.name_any()));
+    let indexes: BTreeSet<u32> = names.filter_map(|name| index_of(holder, &name)).collect();
+    indexes.into_iter().collect()
 }
 
 /// Removes a node's objects. Its volume stays, unless the deletion policy says other.
@@ -46,12 +50,13 @@ pub async fn remove_node(
     let applier = &context.applier;
     let namespace = &plan.namespace;
     applier.delete::<StatefulSet>(namespace, name).await?;
-    applier.delete::<Service>(namespace, name).await?;
     applier.delete::<ConfigMap>(namespace, name).await?;
     applier.delete::<Secret>(namespace, &names::node_identity(name)).await?;
     if plan.deletion == DeletionPolicy::Delete {
         applier.delete::<PersistentVolumeClaim>(namespace, name).await?;
     }
+    // Last: by it [`existing`] finds what is left when this is interrupted.
+    applier.delete::<Service>(namespace, name).await?;
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use crate::cluster::controllers::holder::{HolderError, HolderPlan};
 use crate::cluster::controllers::reach;
 use crate::cluster::controllers::report;
 use crate::cluster::controllers::scene::Scene;
-use crate::cluster::controllers::stores::{is_set, select};
+use crate::cluster::controllers::stores::{find, is_set, select};
 use crate::cluster::events::Note;
 use crate::cluster::ledger::{Access, NodeRef};
 use crate::cluster::names::{FINALIZER, Holder, annotation};
@@ -48,7 +48,13 @@ pub async fn surplus(
             removal.waiting = Some(why);
             continue;
         }
-        match leave(&access, &reach::node_ref(context, node)).await {
+        // One without a StatefulSet has left before: its removal was interrupted.
+        let runs = find(&context.stores.stateful_sets, &node.namespace, &node.name).is_some();
+        let left = match runs {
+            true => leave(&access, &reach::node_ref(context, node)).await,
+            false => Ok(()),
+        };
+        match left {
             Ok(()) => {
                 holder_removal::remove_node(context, plan, &node.name).await?;
                 removal
