@@ -12,7 +12,7 @@ use crate::cluster::apply::{Created, Replaced};
 use crate::cluster::controllers::context::Context;
 use crate::cluster::controllers::stores::find;
 use crate::cluster::events::Note;
-use crate::cluster::identity::{Authorities, Ensured, Hold, SecretData};
+use crate::cluster::identity::{Authorities, Ensured, Hold, Issued, SecretData};
 use crate::cluster::names::key;
 use crate::cluster::resources::labels::{self, Labels};
 use crate::cluster::topology::NodeKind;
@@ -167,8 +167,11 @@ impl Request {
         let soonest = ensured.expires.into_iter().min();
         found.soonest = found.soonest.into_iter().chain(soonest).min();
         found.renew_at = found.renew_at.into_iter().chain(ensured.renew_at).min();
-        let notes = ensured.issued.iter();
-        found.notes.extend(notes.map(|one| Note::normal("CertificateIssued", one.to_string())));
+        let note = |one: &Issued| match one.reason {
+            pki::Reason::Missing => Note::normal("CertificateIssued", one.to_string()),
+            _ => Note::normal("CertificateRenewed", one.to_string()),
+        };
+        found.notes.extend(ensured.issued.iter().map(note));
         if ensured.held.is_some() {
             found.held.push(self.leaves[0].common_name.clone());
         }
