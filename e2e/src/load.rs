@@ -30,7 +30,7 @@ impl Default for Pace {
 /// Queries in flight when every key is looked up.
 const LOOKUPS: usize = 8;
 /// Longest wait for another acknowledgement.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Clients that write a key each and go on to the next when its commit is acknowledged. A
 /// failed call is no matter: what counts is that what was acknowledged is there.

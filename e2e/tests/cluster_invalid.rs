@@ -1,11 +1,10 @@
 //! Specs that cannot be carried out: who refuses them, and with which words.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use weft_client::Call;
 use weft_e2e::cluster::fixture::{CHANNEL, READY, SMALL};
+use weft_e2e::cluster::namespace::condition_of;
 use weft_e2e::cluster::{Fixture, Namespace};
 
 /// Merges a change into an object and gives what refuses it: the API server's answer, or, where
@@ -14,14 +13,14 @@ async fn refused(namespace: &Namespace, kind: &str, name: &str, change: Value) -
     if let Err(error) = namespace.patch(kind, name, change.clone()).await {
         return format!("{error:#}");
     }
-    let limit = Duration::from_secs(30);
-    for condition in ["Progressing", "Ready"] {
-        let found = namespace.wait_condition(kind, name, condition, "False", limit).await;
-        if let Ok(found) = found {
-            return found["message"].as_str().unwrap_or_default().to_owned();
-        }
-    }
-    panic!("{kind} {name} with {change} is refused by nobody");
+    let what = format!("somebody to refuse {kind} {name} with {change}");
+    let said = async || {
+        let object = namespace.get(kind, name).await?;
+        let conditions = ["Progressing", "Ready"].map(|one| condition_of(&object, one));
+        let refusal = conditions.into_iter().flatten().find(|one| one["status"] == "False");
+        Ok(refusal.and_then(|one| one["message"].as_str().map(str::to_owned)))
+    };
+    namespace.until(&what, said).await.unwrap()
 }
 
 /// What is wrong, where, and words that the refusal must have.

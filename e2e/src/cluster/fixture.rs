@@ -56,7 +56,7 @@ pub const NEXT_CONTRACT: &str = "next/asset-contract:0.1.0";
 
 /// Longest wait for a network to become ready: the machine may be slow and the programs
 /// unoptimised.
-pub const READY: Duration = Duration::from_secs(240);
+pub const READY: Duration = Duration::from_secs(300);
 
 /// An operator and a namespace with a network that is ready.
 pub struct Fixture {

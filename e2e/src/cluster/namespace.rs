@@ -16,10 +16,11 @@ use tokio::time::{Instant, sleep};
 use super::forward::{Forward, Target};
 use super::{Cluster, KINDS, resource, tools};
 
-/// Longest wait for something that should happen: `E2E_PATIENCE` seconds, or three minutes.
+/// Longest wait for something that should happen: `E2E_PATIENCE` seconds, or five minutes: machines
+/// may be slow, and programs unoptimised.
 pub fn patience() -> Duration {
     let seconds = std::env::var("E2E_PATIENCE").ok().and_then(|text| text.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(180))
+    Duration::from_secs(seconds.unwrap_or(300))
 }
 
 /// Label of every namespace of these tests: `own` or `shared`.

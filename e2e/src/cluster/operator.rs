@@ -155,13 +155,14 @@ impl Operator {
         let (until, count) = (stop.clone(), kills.clone());
         let operator = Operator { cluster: self.cluster.clone() };
         let task = tokio::spawn(async move {
+            sleep(Duration::from_millis(rand::random_range(0..3_000))).await;
             while !until.load(Ordering::Relaxed) {
-                // Sometimes it has not led yet (the Lease of the one before must end first),
-                // sometimes it has been at it for a while.
-                sleep(Duration::from_millis(rand::random_range(2_000..40_000))).await;
                 if operator.kill().await.is_ok() {
                     count.fetch_add(1, Ordering::Relaxed);
                 }
+                // Sometimes it has not led yet (the Lease of the one before must end first),
+                // sometimes it has been at it for a while.
+                sleep(Duration::from_millis(rand::random_range(2_000..40_000))).await;
             }
         });
         Restless { operator: Operator { cluster: self.cluster.clone() }, stop, kills, task }
