@@ -302,15 +302,24 @@ async fn renewed_certificates_are_exchanged_and_a_hanging_node_is_left_out() {
     let certificates = "spec:\n  certificates: {duration: 9000h, renewBefore: 8999h59m59s, caDuration: 99999h}\n  ordering:";
     case.network.apply(&BASIC.replacen("spec:\n  ordering:", certificates, 1)).await.unwrap();
     case.want_orderers(&["orderer0", "orderer1", "orderer2"]);
-    let (outcome, did) = case.settle("renewed certificates").await;
+    let (_, did) = case.settle("renewed certificates").await;
     let exchanged = did.iter().filter(|one| one.contains("Exchanged")).count();
     assert_eq!(exchanged, 3, "{did:#?}");
-    for (node, orderer) in case.nodes.iter().filter(|n| n.kind == Kind::Orderer).zip(0..) {
-        let pem = String::from_utf8(case.desired.orderers[orderer].tls_cert.to_vec()).unwrap();
-        let wanted = weft_crypto::Certificate::from_pem(&pem).unwrap().fingerprint();
-        let served = outcome.observation.orderers[&node.name].served_tls;
-        assert_eq!(served, Some(wanted), "{} serves with the certificate in the config", node.name);
-    }
+    let wanted: Vec<(String, [u8; 32])> = (case.nodes.iter())
+        .filter(|node| node.kind == Kind::Orderer)
+        .zip(&case.desired.orderers)
+        .map(|(node, orderer)| {
+            let pem = std::str::from_utf8(&orderer.tls_cert).unwrap();
+            let wanted = weft_crypto::Certificate::from_pem(pem).unwrap().fingerprint();
+            (node.name.clone(), wanted)
+        })
+        .collect();
+    // Running nodes take renewed certificates over when they next look at their files.
+    let taken_over = |outcome: &ChannelOutcome| {
+        let orderers = &outcome.observation.orderers;
+        wanted.iter().all(|(node, wanted)| orderers[node].served_tls == Some(*wanted))
+    };
+    case.until("the certificates of the config to be served", &[], taken_over).await;
 
     let process = case.network.state().unwrap().processes["orderer2"];
     let pid = Pid::from_raw(i32::try_from(process.pid).unwrap()).unwrap();

@@ -41,7 +41,8 @@ pub(super) fn report(
     parts.extend(progress(context, object, &done));
     let all_well = parts.iter().all(|part| part.status == Some(true));
     let again = report::until(context.now(), done.identities.renew_at);
-    let calm = if all_well { QUIET } else { SOON };
+    // One that sleeps wakes by its annotation, which is watched.
+    let calm = if all_well || plan.hibernated { QUIET } else { SOON };
     let ready = format!(
         "{} orderers, {} organizations, {} channels and {} chaincodes are ready",
         done.nodes.wanted,

@@ -28,7 +28,8 @@ pub(super) fn report(
     .flatten()
     .collect();
     let all_well = parts.iter().all(|part| part.status == Some(true));
-    let calm = if all_well { QUIET } else { SOON };
+    // One that sleeps wakes by its annotation, which is watched.
+    let calm = if all_well || plan.hibernated { QUIET } else { SOON };
     Report {
         status: OrganizationStatus {
             peers: Some(format!("{}/{}", nodes.ready, nodes.wanted)),
