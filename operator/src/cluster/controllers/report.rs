@@ -3,11 +3,9 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, OwnerReference, Time};
-use kube::{Resource, ResourceExt};
+use kube::ResourceExt;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use weft_types::Timestamp;
 
 use super::context::Context;
@@ -19,7 +17,7 @@ use crate::api::{
     Chaincode, ChaincodeStatus, Channel, ChannelStatus, LedgerNetwork, LedgerNetworkStatus,
     Organization, OrganizationStatus,
 };
-use crate::cluster::apply::ApplyError;
+use crate::cluster::apply::{ApplyError, Object};
 use crate::cluster::conditions::{self, Finding, kind};
 use crate::cluster::events::Note;
 use crate::cluster::identity::AuthorityError;
@@ -27,16 +25,7 @@ use crate::cluster::topology::NodeKind;
 use crate::model::{Problem, Remedy};
 
 /// One of our kinds.
-pub trait Managed:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope>
-    + Clone
-    + Debug
-    + DeserializeOwned
-    + Serialize
-    + Send
-    + Sync
-    + 'static
-{
+pub trait Managed: Object {
     /// Its status.
     type Status: Clone + Debug + Default + PartialEq + Serialize + Send + Sync;
     /// Its name in CamelCase.

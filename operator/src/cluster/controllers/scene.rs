@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kube::{Resource, ResourceExt};
 
 use super::stores::{Stores, find, is_set, select};
-use crate::api::{Channel, LedgerNetwork};
+use crate::api::LedgerNetwork;
 use crate::cluster::names::annotation;
 use crate::manifest::Manifest;
 use crate::model::{self, Network, Problem, Remedy};
@@ -69,11 +69,6 @@ impl Scene {
     pub fn is_ending(&self) -> bool {
         self.object.as_ref().is_some_and(|one| one.meta().deletion_timestamp.is_some())
     }
-}
-
-/// The network that a chaincode is in, by its channel.
-pub fn network_of_channel(stores: &Stores, namespace: &str, channel: &str) -> Option<Arc<Channel>> {
-    find(&stores.channels, namespace, channel)
 }
 
 /// Of two objects that claim the same thing the older one has it.

@@ -12,8 +12,8 @@ use super::context::Context;
 use super::error::ReconcileError;
 use super::reach;
 use super::report::{self, Report};
-use super::scene::{Scene, network_of_channel};
-use super::stores::is_set;
+use super::scene::Scene;
+use super::stores::{find, is_set};
 use crate::api::{Chaincode, ChaincodeStatus, Channel};
 use crate::cluster::conditions::{self, Finding, kind};
 use crate::cluster::ledger::NodeRef;
@@ -43,8 +43,7 @@ pub async fn reconcile(
         return Ok(LATE);
     }
     let name = object.name_any();
-    let Some(channel) = network_of_channel(&context.stores, &namespace, &object.spec.channel_ref)
-    else {
+    let Some(channel) = find(&context.stores.channels, &namespace, &object.spec.channel_ref) else {
         let text = format!("there is no Channel {:?}", object.spec.channel_ref);
         return hold(context, object, report::waiting(text)).await;
     };

@@ -1,6 +1,5 @@
 //! The identities of a holder's users and nodes: issued when missing, renewed in time.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
@@ -192,18 +191,4 @@ fn relax(hold: Hold, data: Option<&SecretData>, authorities: &Authorities, now: 
         Some(certificate) if now.saturating_add(last) >= certificate.not_after() => Hold::Nothing,
         _ => hold,
     }
-}
-
-/// The SHA-256 of each node's TLS certificate, hexadecimal, by node: what channels should pin.
-pub fn tls_fingerprints(context: &Context, plan: &HolderPlan) -> BTreeMap<String, String> {
-    let fingerprint = |secret: &Secret| {
-        let pem = secret.data.as_ref()?.get(key::TLS_CERT)?;
-        let pem = std::str::from_utf8(&pem.0).ok()?;
-        Some(pki::fingerprint(&weft_crypto::Certificate::from_pem(pem).ok()?))
-    };
-    let of_node = |node: &crate::cluster::topology::Node| {
-        let secret = find(&context.stores.secrets, &node.namespace, &node.identity())?;
-        Some((node.name.clone(), fingerprint(&secret)?))
-    };
-    plan.nodes.iter().filter_map(of_node).collect()
 }
