@@ -88,10 +88,8 @@ async fn a_peer_with_a_renewed_certificate_takes_its_own_place() {
         node.sees(3).await;
     }
     for _ in 0..2 {
-        let org = world.network.org(2);
-        let renewed = org.identity("peer0", weft_msp::NodeRole::Peer);
         let before = b.membership.own().id;
-        b.msp.renew(org.msp_config(), renewed.clone(), weft_testkit::clock::NOW).unwrap();
+        let renewed = b.renew(&world, 2, "peer0");
         let is_renewed = |node: &Node| {
             let peers = node.membership.channel_peers(&node.peer.channel());
             assert_eq!(peers.len(), 3, "one is missing, or counted twice");
@@ -117,6 +115,32 @@ async fn a_peer_with_a_renewed_certificate_takes_its_own_place() {
             .await;
         }
         assert!(nodes.iter().all(|node| node.membership.peers().len() == 3));
+    }
+}
+
+/// A connection shows the TLS certificate of its handshake for as long as it lasts, and a stream
+/// on it that names a newer one is refused. So after a renewal peers have to connect anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn peers_find_each_other_again_when_all_certificates_are_renewed() {
+    use weft_types::Signer as _;
+
+    let world = World::new().await;
+    let a = Node::start_secure(&world, 1, "peer0", &[]).await;
+    let b = Node::start_secure(&world, 2, "peer0", &[&a]).await;
+    for node in [&a, &b] {
+        node.sees(2).await;
+    }
+    for _ in 0..2 {
+        let renewed = [a.renew(&world, 1, "peer0"), b.renew(&world, 2, "peer0")];
+        for (node, other) in [(&a, &renewed[1]), (&b, &renewed[0])] {
+            until(|| {
+                let peers = node.membership.peers();
+                peers.iter().any(|one| *one.identity.serialized() == other.serialized_identity())
+            })
+            .await;
+            node.sees(2).await;
+            assert_eq!(node.membership.peers().len(), 2);
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! A peer whose endorser is scripted, with its services on a loopback port without TLS.
+//! A peer whose endorser is scripted, with its services on a loopback port, mostly without TLS.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ use weft_protos::peer::{
 use weft_rpc::connect::{ChannelPool, ConnectOptions, Connector};
 use weft_rpc::listen::Security;
 use weft_rpc::server::{GrpcOptions, GrpcServer};
-use weft_rpc::tls::{ReloadingTls, RootSet};
+use weft_rpc::tls::{ClientAuth, ReloadingTls, RootSet, TlsIdentity};
 use weft_types::proposal::{self, ParsedProposal, Simulation};
 
 use crate::world::{TestPeer, World};
@@ -147,6 +147,7 @@ pub struct Node {
     pub chaincodes: Arc<Chaincodes>,
     pub membership: Membership,
     pub transport: Transport,
+    tls: Option<ReloadingTls>,
     stop: CancellationToken,
 }
 
@@ -180,13 +181,39 @@ impl Node {
         known: &[&Node],
         options: gateway::Options,
     ) -> Self {
+        Self::start_on(world, org, name, known, options, None).await
+    }
+
+    /// As [`Node::start`], with TLS: certificates are asked for and shown both ways.
+    pub async fn start_secure(world: &World, org: usize, name: &str, known: &[&Node]) -> Self {
+        let trusted = || {
+            let authority = |org| world.network.org(org).tls_ca.certificate().der().to_vec();
+            RootSet::fixed(vec![authority(1).into(), authority(2).into()]).unwrap()
+        };
+        let own = tls_identity(world, org, name);
+        let tls = ReloadingTls::from_parts(Some(own), trusted(), trusted());
+        let options = gateway::Options::default();
+        Self::start_on(world, org, name, known, options, Some(tls)).await
+    }
+
+    async fn start_on(
+        world: &World,
+        org: usize,
+        name: &str,
+        known: &[&Node],
+        options: gateway::Options,
+        tls: Option<ReloadingTls>,
+    ) -> Self {
         let peer = world.peer(org).await;
         let identity = world.network.org(org).identity(name, weft_msp::NodeRole::Peer);
         let config = world.network.org(org).msp_config();
         let msp = NodeMsp::new(config, identity.clone()).unwrap();
         let limits = weft_settings::Limits::default();
-        let server =
-            GrpcServer::bind("127.0.0.1:0", GrpcOptions::from(&limits), Security::Plain, None);
+        let security = match &tls {
+            Some(tls) => Security::tls(tls, ClientAuth::Optional),
+            None => Security::Plain,
+        };
+        let server = GrpcServer::bind("127.0.0.1:0", GrpcOptions::from(&limits), security, None);
         let server = server.await.unwrap();
         let address = server.local_addr().to_string();
         let endorser = Arc::new(FakeEndorser {
@@ -197,13 +224,13 @@ impl Node {
         });
         let chaincodes = Arc::new(Chaincodes(Mutex::new(vec![("asset".to_owned(), 1)])));
         let stop = CancellationToken::new();
-        let pool = pool();
+        let pool = pool_of(tls.as_ref());
         let deps = membership::Deps {
             channels: Arc::clone(&peer.channels),
             acl: peer.parts.acl.clone(),
             identity: msp.identity().clone(),
             chaincodes: chaincodes.clone(),
-            tls: None,
+            tls: tls.clone(),
             pool: pool.clone(),
         };
         let mut settings = membership::Options::new(&address);
@@ -220,7 +247,7 @@ impl Node {
                 endorsers: endorsers.clone(),
                 endorser: endorser.clone(),
                 pool,
-                tls: false,
+                tls: tls.is_some(),
                 shutdown: stop.clone(),
             },
             options,
@@ -239,7 +266,29 @@ impl Node {
         tokio::spawn(server.serve(routes, stop.clone().cancelled_owned()));
         let transport = tonic::transport::Endpoint::from_shared(format!("http://{address}"));
         let transport = transport.unwrap().connect_lazy();
-        Self { peer, identity, msp, address, endorser, chaincodes, membership, transport, stop }
+        Self {
+            peer,
+            identity,
+            msp,
+            address,
+            endorser,
+            chaincodes,
+            membership,
+            transport,
+            tls,
+            stop,
+        }
+    }
+
+    /// Puts new certificates in place, both of them, as a renewal does; returns the identity.
+    pub fn renew(&self, world: &World, org: usize, name: &str) -> SigningIdentity {
+        let of = world.network.org(org);
+        if let Some(tls) = &self.tls {
+            tls.set_identity(tls_identity(world, org, name));
+        }
+        let renewed = of.identity(name, weft_msp::NodeRole::Peer);
+        self.msp.renew(of.msp_config(), renewed.clone(), weft_testkit::clock::NOW).unwrap();
+        renewed
     }
 
     pub fn gateway(&self) -> GatewayClient<Transport> {
@@ -264,9 +313,19 @@ impl Node {
     }
 }
 
+fn tls_identity(world: &World, org: usize, name: &str) -> TlsIdentity {
+    let issued = world.network.org(org).tls(name, &[]);
+    TlsIdentity::from_pem(&issued.cert_pem(), issued.key_pem().as_bytes(), name).unwrap()
+}
+
 pub fn pool() -> ChannelPool {
+    pool_of(None)
+}
+
+fn pool_of(tls: Option<&ReloadingTls>) -> ChannelPool {
     let limits = weft_settings::Limits::default();
-    let tls = ReloadingTls::from_parts(None, RootSet::new(), RootSet::new());
+    let none = || ReloadingTls::from_parts(None, RootSet::new(), RootSet::new());
+    let tls = tls.cloned().unwrap_or_else(none);
     let options = ConnectOptions::new(Duration::from_secs(1), &limits);
     ChannelPool::new(Connector::new(tls, options), 16)
 }
