@@ -21,3 +21,4 @@ pub mod model;
 pub mod node_settings;
 pub mod pki;
 pub mod reference;
+mod words;

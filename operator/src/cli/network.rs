@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{CommandError, Output, put};
 use crate::local::progress::{Progress, Terminal};
 use crate::local::{self, Runner, UpOptions, connection::ConnectionFile};
+use crate::words::counted;
 
 /// Arguments of `weft up`.
 #[derive(Debug, Args)]
@@ -126,12 +127,12 @@ pub(super) async fn down(dir: &Path, args: DownArgs) -> Result<(), CommandError>
 pub(super) fn validate(args: ValidateArgs) -> Result<(), CommandError> {
     let (network, _) = local::read_manifest(&args.file)?;
     println!(
-        "{}: network {} with {} orderers, {} organizations, {} channels",
+        "{}: network {} with {}, {}, {}",
         args.file.display(),
         network.name,
-        network.ordering.replicas,
-        network.organizations.len(),
-        network.channels.len(),
+        counted(network.ordering.replicas as usize, "orderer"),
+        counted(network.organizations.len(), "organization"),
+        counted(network.channels.len(), "channel"),
     );
     Ok(())
 }

@@ -18,6 +18,7 @@ use super::nodes::{HOST, Kind, Node};
 use super::runner::Runner;
 use crate::channel_config::{self, DesiredChannel, DesiredMember, DesiredOrderer};
 use crate::model::Channel;
+use crate::words::counted;
 
 /// Time for the orderers to elect a leader, or for a change to reach every node.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -46,8 +47,7 @@ impl ChannelChanges {
             parts.push(format!("joined by {}", self.joined.join(", ")));
         }
         if self.updates > 0 {
-            let plural = if self.updates == 1 { "" } else { "s" };
-            parts.push(format!("{} config update{plural}", self.updates));
+            parts.push(counted(self.updates, "config update"));
         }
         if parts.is_empty() { "unchanged".to_owned() } else { parts.join("; ") }
     }

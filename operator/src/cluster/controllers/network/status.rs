@@ -13,6 +13,7 @@ use crate::cluster::controllers::report::{self, Managed, Report};
 use crate::cluster::controllers::scene::Scene;
 use crate::cluster::controllers::stores::select;
 use crate::cluster::topology::NodeKind;
+use crate::words::counted;
 
 /// Everything that is known, in the status's words.
 pub(super) fn report(
@@ -44,11 +45,11 @@ pub(super) fn report(
     // One that sleeps wakes by its annotation, which is watched.
     let calm = if all_well || plan.hibernated { QUIET } else { SOON };
     let ready = format!(
-        "{} orderers, {} organizations, {} channels and {} chaincodes are ready",
-        done.nodes.wanted,
-        organizations.len(),
-        channels.len(),
-        chaincodes.len()
+        "{}, {}, {} and {} are ready",
+        counted(done.nodes.wanted as usize, "orderer"),
+        counted(organizations.len(), "organization"),
+        counted(channels.len(), "channel"),
+        counted(chaincodes.len(), "chaincode")
     );
     let (leader, term) = leader(&channels);
     Report {
