@@ -94,7 +94,8 @@ async fn the_first_steps_lead_to_a_committed_transaction() {
     for Step { command, printed } in steps {
         println!("$ {command}");
         let mut shell = Command::new("bash");
-        shell.args(["-euc", &command]).current_dir(tools::checkout());
+        // What a terminal shows is both.
+        shell.args(["-euc", &format!("exec 2>&1; {command}")]).current_dir(tools::checkout());
         shell.env("PATH", &path).env("KUBECONFIG", &configuration);
         let said = tools::run(&mut shell, "").unwrap();
         print!("{said}");

@@ -79,7 +79,6 @@ async fn nodes_are_upgraded_one_at_a_time_under_load() {
     let Fixture { namespace, operator } = Fixture::shared("grow").await.unwrap();
     let load = ClusterLoad::start(&namespace, &ORGS, CHANNEL).await.unwrap();
     let leader = namespace.leader(CHANNEL).await.unwrap();
-    let before = namespace.nodes().await.unwrap();
     let restless = operator.restless();
     let image = json!({"spec": {"node": {"image": NEXT_NODE}}});
     namespace.patch("LedgerNetwork", BASIC, image).await.unwrap();
@@ -92,7 +91,8 @@ async fn nodes_are_upgraded_one_at_a_time_under_load() {
                 order.push(pod.name.clone());
             }
         }
-        Ok((order.len() == before.len()).then_some(()))
+        let is_whole = now.len() == 3 + PEERS.len();
+        Ok((is_whole && now.iter().all(|pod| pod.image == NEXT_NODE)).then_some(()))
     };
     namespace.until("every node to be upgraded", everywhere).await.unwrap();
     println!("upgraded in this order: {order:?}; {leader} led");
@@ -110,7 +110,8 @@ async fn nodes_are_upgraded_one_at_a_time_under_load() {
         .unwrap();
     let back = async || {
         let now = namespace.nodes().await?;
-        Ok((now.len() == 7 && now.iter().all(|pod| pod.image != NEXT_NODE)).then_some(()))
+        let is_whole = now.len() == 3 + PEERS.len();
+        Ok((is_whole && now.iter().all(|pod| pod.image != NEXT_NODE)).then_some(()))
     };
     namespace.until("every node to be back", back).await.unwrap();
     namespace.wait_all_ready(READY).await.unwrap();

@@ -161,6 +161,39 @@ async fn scale_peers(writes: usize) {
     check_made_once(&server);
 }
 
+/// The pass that takes the last orderers away tells of those that stay.
+#[tokio::test]
+async fn a_network_that_has_shrunk_says_so_as_soon_as_it_is_ready() {
+    let server = ApiServer::new();
+    let manifest = "apiVersion: weft.dev/v1alpha1\nkind: LedgerNetwork\nmetadata: {name: basic}\n\
+                    spec: {ordering: {replicas: 3}}\n";
+    bring_about(&server, manifest, None).await;
+    let ready = condition(&server, "LedgerNetwork", "basic", "Ready");
+    assert_eq!(ready.0, "True");
+    // Nothing runs that could leave its channels: these have left, and then the operator died.
+    server.edit("LedgerNetwork", NAMESPACE, "basic", |one| {
+        one["spec"]["ordering"]["replicas"] = 1.into();
+    });
+    for index in [1, 2] {
+        server.delete("StatefulSet", NAMESPACE, &format!("basic-orderer-{index}"));
+    }
+    settle(&server).await;
+    let told = server.history().into_iter().filter_map(|change| change.after).filter(|after| {
+        let generation = &after["metadata"]["generation"];
+        after["kind"] == "LedgerNetwork" && after["status"]["observedGeneration"] == *generation
+    });
+    let is_ready = |after: &Value| {
+        let conditions = after["status"]["conditions"].as_array().into_iter().flatten();
+        conditions.into_iter().any(|one| one["type"] == "Ready" && one["status"] == "True")
+    };
+    let told: Vec<Value> = told.filter(is_ready).collect();
+    for after in &told {
+        let replicas = &after["spec"]["ordering"]["replicas"];
+        assert_eq!(after["status"]["orderers"], format!("{replicas}/{replicas}"));
+    }
+    assert_eq!(told.last().unwrap()["status"]["orderers"], "1/1");
+}
+
 fn replicas(server: &ApiServer) -> BTreeSet<i64> {
     let objects = server.objects().into_iter();
     let sets = objects.filter(|((kind, _, _), _)| matches!(*kind, "StatefulSet" | "Deployment"));

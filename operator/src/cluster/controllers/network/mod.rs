@@ -56,8 +56,8 @@ pub async fn reconcile(
     }
     let Some(network) = scene.network.clone() else { return Ok(SOON) };
     let orderers = reach::orderers(context, &scene, &network);
-    let plan = plan(object, &scene, &network, &orderers);
-    let report = match carry_out(context, &scene, &network, &plan, &orderers).await {
+    let mut plan = plan(object, &scene, &network, &orderers);
+    let report = match carry_out(context, &scene, &network, &mut plan, &orderers).await {
         Ok(done) => status::report(context, object, &scene, &plan, done),
         Err(HolderError::Apply(error)) if error.can_retry() => return Err(error.into()),
         Err(error) => Report::held(status_of(object), report::of_holder(&error), SOON * 10),
@@ -111,20 +111,23 @@ fn plan(
     }
 }
 
+/// Carries a plan out. Orderers that have gone on the way are taken out of it, so that what is
+/// told afterwards is of those that stay.
 async fn carry_out(
     context: &Context,
     scene: &Scene,
     network: &Network,
-    plan: &HolderPlan,
+    plan: &mut HolderPlan,
     orderers: &Orderers,
 ) -> Result<Done, HolderError> {
     let ready = authorities::ensure(context, plan).await?;
+    let removal = removal::surplus(context, scene, network, plan, &orderers.surplus).await?;
+    plan.nodes.retain(|node| !removal.removed.contains(&node.name));
     let free = channels_know(context, scene, plan);
     let turn = Turn::OneAtATime { free };
     let identities = identities::ensure(context, plan, &ready.authorities, turn).await?;
     let facts = async || ledger(context, scene, network, plan).await;
     let nodes = nodes::ensure(context, plan, facts).await?;
-    let removal = removal::surplus(context, scene, network, plan, &orderers.surplus).await?;
     Ok(Done { ready, identities, nodes, removal })
 }
 

@@ -1,5 +1,7 @@
 //! Orderers that are to go, and the end of a network.
 
+use std::collections::BTreeSet;
+
 use kube::ResourceExt;
 
 use super::{channels_of, deletes, holder_removal};
@@ -22,6 +24,8 @@ use crate::model::Network;
 pub struct Removal {
     /// What was done.
     pub notes: Vec<Note>,
+    /// The orderers that are gone.
+    pub removed: BTreeSet<String>,
     /// Orderers that are still needed, and why; for people.
     pub waiting: Option<String>,
 }
@@ -57,9 +61,9 @@ pub async fn surplus(
         match left {
             Ok(()) => {
                 holder_removal::remove_node(context, plan, &node.name).await?;
-                removal
-                    .notes
-                    .push(Note::normal("OrdererRemoved", format!("removed {}", node.name)));
+                let note = Note::normal("OrdererRemoved", format!("removed {}", node.name));
+                removal.notes.push(note);
+                removal.removed.insert(node.name.clone());
             }
             Err(why) => removal.waiting = Some(why),
         }
