@@ -8,6 +8,9 @@ use std::process::Command;
 
 use weft_e2e::cluster::{Cluster, Namespace, Operator, tools};
 
+/// Lines of a command's output that are shown, at most.
+const SHOWN: usize = 30;
+
 /// A command, and the lines below it.
 struct Step {
     command: String,
@@ -98,7 +101,7 @@ async fn the_first_steps_lead_to_a_committed_transaction() {
         shell.args(["-euc", &format!("exec 2>&1; {command}")]).current_dir(tools::checkout());
         shell.env("PATH", &path).env("KUBECONFIG", &configuration);
         let said = tools::run(&mut shell, "").unwrap();
-        print!("{said}");
+        said.lines().take(SHOWN).for_each(|line| println!("{line}"));
         if printed.iter().any(|line| line.contains("  ")) {
             for name in names(&printed) {
                 assert!(said.contains(name), "README.md promises {name:?}");
