@@ -1,0 +1,91 @@
+//! What a peer asks of the other members of a collection.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use weft_types::{BlockNumber, TxId};
+
+use super::Collection;
+use crate::channel::Channel;
+
+/// Names the private writes of a transaction in one collection.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest {
+    /// The transaction's block.
+    pub block: BlockNumber,
+    /// The transaction's place in the block.
+    pub index: u32,
+    /// The transaction.
+    pub tx_id: String,
+    /// The chaincode.
+    pub namespace: String,
+    /// The collection.
+    pub collection: String,
+}
+
+/// Private writes that this peer should have and does not.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// What is wanted.
+    pub digest: Digest,
+    /// The collection as it is defined.
+    pub collection: Collection,
+    /// SHA-256 of the encoded writes, as the chain has it.
+    pub hash: Bytes,
+    /// Serialized identities of the transaction's endorsers: they had the writes.
+    pub endorsers: Vec<Bytes>,
+}
+
+/// Private writes that another peer sent. Their hash is the wanted one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// What they are.
+    pub digest: Digest,
+    /// The encoded `kvrwset.KVRWSet`.
+    pub writes: Bytes,
+}
+
+/// Private writes of a fresh endorsement, for the members of their collection.
+#[derive(Clone, Debug)]
+pub struct Push {
+    /// The transaction.
+    pub tx_id: TxId,
+    /// The chaincode.
+    pub namespace: String,
+    /// The collection as it is defined.
+    pub collection: Collection,
+    /// Ledger height at endorsement.
+    pub height: u64,
+    /// The encoded `kvrwset.KVRWSet`.
+    pub writes: Bytes,
+}
+
+/// Too few peers have taken private writes.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "failed to distribute private collection {collection} of chaincode {namespace}: {reached} peers have it, {required} must"
+)]
+pub struct PushError {
+    /// The chaincode.
+    pub namespace: String,
+    /// The collection.
+    pub collection: String,
+    /// Peers that have said that they have it.
+    pub reached: usize,
+    /// Peers that must have it.
+    pub required: usize,
+}
+
+/// Other members of collections.
+#[async_trait]
+pub trait Exchange: Send + Sync + 'static {
+    /// Sends private writes to up to [`Collection::maximum_peers`] peers of members, the peers of
+    /// other organizations first, and waits until those have them, or time is up.
+    ///
+    /// # Errors
+    /// Fails when fewer than [`Collection::required_peers`] have them.
+    async fn push(&self, channel: &Channel, push: Push) -> Result<(), PushError>;
+
+    /// Asks members for private writes, the endorsers first. What comes back is checked against
+    /// the hash. What nobody has in time is left out.
+    async fn pull(&self, channel: &Channel, wanted: Vec<Wanted>) -> Vec<Found>;
+}
