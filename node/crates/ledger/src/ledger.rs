@@ -14,8 +14,9 @@ use weft_types::{BlockNumber, ChannelId, TxFilter};
 
 use crate::block_store::{BlockAppend, BlockStore, BlockStoreError, Tip};
 use crate::history::HistoryQuery;
-use crate::kv::column::CHAIN;
+use crate::kv::column::{CHAIN, PRIVATE_DATA};
 use crate::kv::{Batch, Durability, Kv, KvError};
+use crate::private::WritesKey;
 use crate::simulator::{QueryLimits, Simulator};
 use crate::state::{KvState, OverlayState};
 use crate::updates::{HistoryWrite, PrivateUpdate, UpdateBatch};
@@ -237,6 +238,23 @@ impl Ledger {
             transaction_envelope: Some(envelope),
             validation_code: location.code.into(),
         }))
+    }
+
+    /// The private writes of a committed transaction in a collection, as the encoded
+    /// `kvrwset.KVRWSet`; `None` where this peer does not have them (any more). What was purged
+    /// since is left out, so their hash need not be the one in the block.
+    ///
+    /// # Errors
+    /// Fails where the store cannot be read.
+    pub fn private_writes(
+        &self,
+        namespace: &str,
+        collection: &str,
+        block: BlockNumber,
+        place: u32,
+    ) -> Result<Option<Bytes>, KvError> {
+        let key = WritesKey { namespace, collection, block, place }.encode();
+        self.kv.get(PRIVATE_DATA, &key)
     }
 
     /// The hash over all updates since the first block; empty up to the genesis block.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, mpsc};
@@ -25,6 +26,7 @@ use crate::commit::metrics::{CommitMetrics, field};
 use crate::commit::pipeline::{ConfigListener, Pipeline, PipelineParts};
 use crate::commit::pool::Pool;
 use crate::deliver_client::{DeliverClient, DeliverClientConfig, Parts, Progress};
+use crate::private::Later;
 
 /// Opens the store of a channel, making it where there is none.
 pub type StoreFactory = Arc<dyn Fn(&ChannelId) -> Result<Arc<dyn Kv>, KvError> + Send + Sync>;
@@ -54,6 +56,10 @@ pub struct ChannelDeps {
     pub max_waiters: usize,
     /// Metrics, if wanted.
     pub metrics: Option<CommitMetrics>,
+    /// Other members of collections; forgotten again by [`Channels::shutdown`].
+    pub exchange: Later,
+    /// How long a block waits for private data from other peers; zero does not wait.
+    pub pull_timeout: Duration,
 }
 
 /// The channels of a peer.
@@ -256,6 +262,7 @@ impl Channels {
         self.shutdown.cancel();
         let mut tasks = std::mem::take(&mut *self.tasks.lock());
         while tasks.join_next().await.is_some() {}
+        self.deps.exchange.clear();
     }
 
     fn open(&self, id: &ChannelId) -> Result<(), OpenError> {

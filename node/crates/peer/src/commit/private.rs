@@ -8,6 +8,7 @@
 //! Key in the column: transaction id (str16), height at endorsement (u64). Value: the encoded
 //! `rwset.TxPvtReadWriteSet`.
 
+use bytes::Bytes;
 use prost::Message as _;
 use weft_ledger::kv::column::TRANSIENT;
 use weft_ledger::kv::{Batch, Direction, Durability, KeyRange, KvError};
@@ -34,6 +35,34 @@ pub fn keep(ledger: &Ledger, tx_id: &str, values: &TxPvtReadWriteSet) -> Result<
     batch.put(TRANSIENT, key, values.encode_to_vec());
     // The client can have the transaction endorsed again if this is lost with the machine.
     ledger.kv().write(batch, Durability::Buffered)
+}
+
+/// The private writes of a transaction in a collection that wait for its commit, newest first,
+/// each as an encoded `kvrwset.KVRWSet`. There can be several: a proposal can have been simulated
+/// more than once.
+///
+/// # Errors
+/// Fails when the store cannot be read.
+pub fn held(
+    ledger: &Ledger,
+    tx_id: &str,
+    namespace: &str,
+    collection: &str,
+) -> Result<Vec<Bytes>, KvError> {
+    let range = KeyRange::prefix(prefix(tx_id));
+    let records = ledger.kv().scan(TRANSIENT, &range, Direction::Reverse, CHUNK)?;
+    let mut found: Vec<Bytes> = Vec::new();
+    for (_, value) in records {
+        let Ok(values) = decode::<TxPvtReadWriteSet>("private values", value) else { continue };
+        let parts = values.ns_pvt_rwset.into_iter().filter(|part| part.namespace == namespace);
+        let parts = parts.flat_map(|part| part.collection_pvt_rwset);
+        for part in parts.filter(|part| part.collection_name == collection) {
+            if !found.contains(&part.rwset) {
+                found.push(part.rwset);
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// What one block does to private values.

@@ -37,6 +37,7 @@ use crate::endorser::{Endorser, EndorserMetrics, EndorserParts};
 use crate::gateway::{self, Gateway};
 use crate::lifecycle::{LedgerDefinitions, Sources};
 use crate::membership::{self, GossipService, Membership};
+use crate::private::Later;
 use crate::syscc::SystemChaincodes;
 
 /// Below the data directory: installed chaincode packages.
@@ -240,6 +241,8 @@ impl Common<'_> {
             history: settings.ledger.history,
             max_waiters: settings.peer_limits.gateway_concurrency,
             metrics: Some(metrics),
+            exchange: Later::new(),
+            pull_timeout: settings.private_data.pull_timeout,
         }))
     }
 

@@ -1,7 +1,10 @@
 //! What a peer asks of the other members of a collection.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::RwLock;
 use weft_types::{BlockNumber, TxId};
 
 use super::Collection;
@@ -88,4 +91,63 @@ pub trait Exchange: Send + Sync + 'static {
     /// Asks members for private writes, the endorsers first. What comes back is checked against
     /// the hash. What nobody has in time is left out.
     async fn pull(&self, channel: &Channel, wanted: Vec<Wanted>) -> Vec<Found>;
+}
+
+/// An exchange that is put in later: channels are there before the membership that carries
+/// exchanges out. Until then nobody can be reached. Clones share what is put in.
+#[derive(Clone, Default)]
+pub struct Later(Arc<RwLock<Option<Arc<dyn Exchange>>>>);
+
+impl Later {
+    /// Nothing is put in yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// From now on `exchange` is asked.
+    pub fn set(&self, exchange: Arc<dyn Exchange>) {
+        *self.0.write() = Some(exchange);
+    }
+
+    /// From now on nobody can be reached again. Channels do this when they have shut down: the
+    /// exchange holds them, so that neither would ever be dropped.
+    pub fn clear(&self) {
+        *self.0.write() = None;
+    }
+
+    fn get(&self) -> Option<Arc<dyn Exchange>> {
+        self.0.read().clone()
+    }
+}
+
+impl std::fmt::Debug for Later {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Later").field("is_set", &self.get().is_some()).finish()
+    }
+}
+
+#[async_trait]
+impl Exchange for Later {
+    async fn push(&self, channel: &Channel, push: Push) -> Result<(), PushError> {
+        if let Some(exchange) = self.get() {
+            return exchange.push(channel, push).await;
+        }
+        match push.collection.required_peers {
+            0 => Ok(()),
+            required => Err(PushError {
+                namespace: push.namespace,
+                collection: push.collection.name,
+                reached: 0,
+                required,
+            }),
+        }
+    }
+
+    async fn pull(&self, channel: &Channel, wanted: Vec<Wanted>) -> Vec<Found> {
+        match self.get() {
+            Some(exchange) => exchange.pull(channel, wanted).await,
+            None => Vec::new(),
+        }
+    }
 }

@@ -14,4 +14,4 @@ pub mod collections;
 pub mod exchange;
 
 pub use collections::Collection;
-pub use exchange::{Digest, Exchange, Found, PushError, Wanted};
+pub use exchange::{Digest, Exchange, Found, Later, PushError, Wanted};

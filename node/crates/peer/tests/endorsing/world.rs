@@ -111,6 +111,8 @@ impl World {
             history: true,
             max_waiters: 100,
             metrics: None,
+            exchange: weft_peer::private::Later::new(),
+            pull_timeout: Duration::from_secs(5),
         });
         let acl = Acl::new(msp.msps().clone(), of.msp_id.clone());
         let sources = Arc::new(Sources::new(packages.clone(), of.msp_id.clone()).unwrap());
