@@ -344,6 +344,7 @@ fn asset(version: &str) -> model::Chaincode {
         env: Vec::new(),
         endorsement: Endorsement::Signature("OR('Org1MSP.peer','Org2MSP.peer')".to_owned()),
         init_required: false,
+        collections: Vec::new(),
     }
 }
 

@@ -3,8 +3,7 @@
 //! One call of [`converge`] does what can be done now. Every peer run here gets the package,
 //! every organization run here approves the definition (again, when the package is another one:
 //! the sequence stays), and the definition is committed as soon as those who have approved
-//! satisfy the channel's lifecycle policy. Private data collections are not part of a
-//! [`model::Chaincode`]; a definition here has none.
+//! satisfy the channel's lifecycle policy.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -27,7 +26,7 @@ use weft_protos::peer::{ApplicationPolicy, application_policy};
 use weft_types::{ChannelId, MspId};
 
 use super::access::{Access, NodeRef};
-use super::{LedgerError, Waiting, told};
+use super::{LedgerError, Waiting, collections, told};
 use crate::model::{self, Endorsement};
 
 /// Time for peers to see what was just ordered, before the next call looks again.
@@ -69,33 +68,52 @@ pub fn package(chaincode: &model::Chaincode, address: &str) -> Result<PackageFil
 /// # Errors
 /// [`LedgerError::Chaincode`] when the text of a policy does not parse.
 pub fn policy(chaincode: &model::Chaincode) -> Result<Bytes, LedgerError> {
+    let policy = application_policy(chaincode, "spec.endorsementPolicy", &chaincode.endorsement)?;
+    Ok(policy.encode_to_vec().into())
+}
+
+/// A policy of a chaincode as definitions have it; `field` is where the spec says it.
+///
+/// # Errors
+/// [`LedgerError::Chaincode`] when its text does not parse.
+pub(super) fn application_policy(
+    chaincode: &model::Chaincode,
+    field: &str,
+    policy: &Endorsement,
+) -> Result<ApplicationPolicy, LedgerError> {
     use application_policy::Type;
-    let kind = match &chaincode.endorsement {
+    let kind = match policy {
         Endorsement::ChannelPolicy(path) => Type::ChannelConfigPolicyReference(path.clone()),
         Endorsement::Signature(text) => {
             let envelope = dsl::parse(text).map_err(|error| LedgerError::Chaincode {
                 chaincode: chaincode.name.clone(),
-                what: format!("spec.endorsementPolicy: {error}"),
+                what: format!("{field}: {error}"),
             })?;
             Type::SignaturePolicy(envelope)
         }
     };
-    Ok(ApplicationPolicy { r#type: Some(kind) }.encode_to_vec().into())
+    Ok(ApplicationPolicy { r#type: Some(kind) })
 }
 
 /// The definition to have, given what is committed, and whether that is it already.
 ///
 /// # Errors
-/// As [`policy`].
+/// As [`policy`], and [`LedgerError::Chaincode`] for a change of collections that the channel does
+/// not take.
 pub fn definition(
     chaincode: &model::Chaincode,
     committed: Option<&QueryChaincodeDefinitionResult>,
 ) -> Result<(Definition, bool), LedgerError> {
     let policy = policy(chaincode)?;
+    let wanted = collections::package(chaincode)?;
+    let current = committed.and_then(|committed| committed.collections.as_ref());
+    collections::check_kept(&chaincode.name, wanted.as_ref(), current)?;
+    let same_collections = collections::same(wanted.as_ref(), current);
     let unchanged = committed.is_some_and(|committed| {
         committed.version == chaincode.version
             && committed.validation_parameter == policy
             && committed.init_required == chaincode.init_required
+            && same_collections
     });
     let sequence = committed.map_or(0, |committed| committed.sequence);
     let definition = Definition {
@@ -104,6 +122,8 @@ pub fn definition(
         sequence: if unchanged { sequence } else { sequence.saturating_add(1) },
         policy,
         init_required: chaincode.init_required,
+        // In the order of the channel, where that has the same: approvals are of the very bytes.
+        collections: if same_collections { current.cloned() } else { wanted },
     };
     Ok((definition, unchanged))
 }
@@ -122,6 +142,7 @@ pub fn is_approval_of(
         && approved.version == definition.version
         && approved.validation_parameter == definition.policy
         && approved.init_required == definition.init_required
+        && collections::same(approved.collections.as_ref(), definition.collections.as_ref())
 }
 
 /// A chaincode, and everything that has to do with it here.
