@@ -19,7 +19,7 @@ use crate::kv::{Batch, Durability, Kv, KvError};
 use crate::private::WritesKey;
 use crate::simulator::{QueryLimits, Simulator};
 use crate::state::{KvState, OverlayState};
-use crate::updates::{HistoryWrite, PrivateUpdate, UpdateBatch};
+use crate::updates::{HistoryWrite, UpdateBatch};
 
 /// Which channel the store is of, and how far its state is. Key `savepoint` of the column
 /// `chain`. Written with every block, so it always agrees with the end of the chain; if it does
@@ -115,9 +115,8 @@ pub struct CommitInput<'a> {
     pub updates: &'a UpdateBatch,
     /// Which public keys they wrote.
     pub history: &'a [HistoryWrite],
-    /// The private values of these changes, as far as this peer has them.
-    pub private: &'a [PrivateUpdate],
-    /// Anything else that is written at once with the block.
+    /// Anything else that is written at once with the block, such as what
+    /// [`crate::private::PrivateBatch`] made of private writes.
     pub extra: Batch,
 }
 
@@ -284,7 +283,7 @@ impl Ledger {
         durability: Durability,
     ) -> Result<Committed, LedgerError> {
         let mut previous = self.commit_hash.lock();
-        let CommitInput { mut block, codes, tx_ids, updates, history, private, extra } = input;
+        let CommitInput { mut block, codes, tx_ids, updates, history, extra } = input;
         let number = block::header(&block).map_err(LedgerError::Block)?.number;
         check_codes(number, &block, &codes)?;
         metadata::set_filter(&mut block, codes.clone());
@@ -299,7 +298,6 @@ impl Ledger {
         let mut batch = self.savepoint(number, &commit_hash);
         updates.write_to(&mut batch);
         history.iter().for_each(|write| write.write_to(&mut batch));
-        private.iter().for_each(|update| update.write_to(&mut batch));
         batch.extend(extra);
         let encoded = Bytes::from(block.encode_to_vec());
         let append = BlockAppend::new(&block)

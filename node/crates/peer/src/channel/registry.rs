@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,7 @@ use weft_types::{ChannelId, ParsedEnvelope, TxFilter, ValidationCode};
 
 use super::Channel;
 use crate::commit::endorsement::{Definitions, RuleBook};
+use crate::commit::members::Members;
 use crate::commit::metrics::{CommitMetrics, field};
 use crate::commit::pipeline::{ConfigListener, Pipeline, PipelineParts};
 use crate::commit::pool::Pool;
@@ -69,6 +71,7 @@ pub struct Channels {
     joining: Mutex<BTreeSet<ChannelId>>,
     tasks: Mutex<JoinSet<()>>,
     joined: Notify,
+    missing: Arc<Notify>,
     shutdown: CancellationToken,
 }
 
@@ -189,6 +192,7 @@ impl Channels {
             joining: Mutex::default(),
             tasks: Mutex::new(JoinSet::new()),
             joined: Notify::new(),
+            missing: Arc::new(Notify::new()),
             shutdown: CancellationToken::new(),
         })
     }
@@ -257,6 +261,16 @@ impl Channels {
         self.joined.notified()
     }
 
+    /// Resolves when a block was committed without private data that this peer should have, since
+    /// the last call.
+    pub(crate) fn went_missing(&self) -> impl Future<Output = ()> + '_ {
+        self.missing.notified()
+    }
+
+    pub(crate) fn metrics(&self) -> Option<&CommitMetrics> {
+        self.deps.metrics.as_ref()
+    }
+
     /// Stops taking blocks, lets every channel finish what it holds, and waits for that.
     pub async fn shutdown(&self) {
         self.shutdown.cancel();
@@ -311,6 +325,14 @@ impl Channels {
             metrics: deps.metrics.clone(),
             history: deps.history,
             listener: roots,
+            members: Members {
+                org: deps.identity.current().msp_id().clone(),
+                exchange: deps.exchange.clone(),
+                pull_timeout: deps.pull_timeout,
+                runtime: Handle::current(),
+                shutdown: self.shutdown.clone(),
+                missing: Arc::clone(&self.missing),
+            },
         };
         let pipeline = Pipeline::start(parts, blocks)
             .map_err(|source| OpenError::Thread { channel: id.clone(), source })?;
@@ -415,7 +437,6 @@ fn store_genesis(ledger: &Ledger, genesis: Block) -> Result<(), JoinError> {
         tx_ids: &ids,
         updates: &UpdateBatch::new(),
         history: &[],
-        private: &[],
         extra: Batch::new(),
     };
     let stored = ledger.commit(input);

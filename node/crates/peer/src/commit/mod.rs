@@ -39,14 +39,17 @@
 //! there is always a whole number of blocks, wherever the process is killed.
 
 pub mod endorsement;
+pub(crate) mod members;
 pub mod metrics;
 pub mod pipeline;
+mod plan;
 pub mod pool;
 mod preload;
 pub mod private;
 pub(crate) mod recent;
 pub mod transaction;
 pub mod validate;
+mod values;
 
 pub use metrics::CommitMetrics;
 pub use pool::{Pool, PoolError};

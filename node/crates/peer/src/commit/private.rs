@@ -1,20 +1,22 @@
-//! Private values of transactions that this peer endorsed, from endorsement to commit.
+//! Private values from endorsement to commit: those of transactions that this peer endorsed, and
+//! those that other endorsers sent.
 //!
-//! The chain holds hashes only. An endorser keeps the values here ([`keep`]); when the transaction
-//! turns out valid, they go into the private state in the same write as its block, after a check
-//! against the hashes; when it does not, they are dropped. What never comes back is dropped after
+//! The chain holds hashes only. Values are kept here ([`keep`]); when the transaction turns out
+//! valid, they are stored in the same write as its block, after a check against the hashes
+//! ([`super::values`]); when it does not, they are dropped. What never comes back is dropped after
 //! [`RETENTION`] blocks (Fabric: core/transientstore, `transientBlockRetention`).
 //!
-//! Key in the column: transaction id (str16), height at endorsement (u64). Value: the encoded
+//! Key in the column: transaction id (u16 length, text), height at endorsement (u64), SHA-256 of the
+//! value (32 bytes; earlier versions left it out). So what is kept for different collections of a
+//! transaction, or of different simulations of it, lies side by side. Value: the encoded
 //! `rwset.TxPvtReadWriteSet`.
 
 use bytes::Bytes;
 use prost::Message as _;
+use weft_ledger::Ledger;
 use weft_ledger::kv::column::TRANSIENT;
-use weft_ledger::kv::{Batch, Direction, Durability, KeyRange, KvError};
-use weft_ledger::rwset::{TxRwSet, private_updates};
-use weft_ledger::updates::PrivateUpdate;
-use weft_ledger::{Ledger, Version};
+use weft_ledger::kv::{Batch, Direction, Durability, Entries, KeyRange, KvError};
+use weft_ledger::rwset::TxRwSet;
 use weft_protos::ext::decode;
 use weft_protos::rwset::TxPvtReadWriteSet;
 use weft_types::BlockNumber;
@@ -31,8 +33,10 @@ const CHUNK: usize = 256;
 pub fn keep(ledger: &Ledger, tx_id: &str, values: &TxPvtReadWriteSet) -> Result<(), KvError> {
     let mut key = prefix(tx_id);
     key.extend_from_slice(&ledger.height().to_be_bytes());
+    let value = values.encode_to_vec();
+    key.extend_from_slice(&weft_crypto::sha256(&value));
     let mut batch = Batch::new();
-    batch.put(TRANSIENT, key, values.encode_to_vec());
+    batch.put(TRANSIENT, key, value);
     // The client can have the transaction endorsed again if this is lost with the machine.
     ledger.kv().write(batch, Durability::Buffered)
 }
@@ -49,69 +53,63 @@ pub fn held(
     namespace: &str,
     collection: &str,
 ) -> Result<Vec<Bytes>, KvError> {
-    let range = KeyRange::prefix(prefix(tx_id));
-    let records = ledger.kv().scan(TRANSIENT, &range, Direction::Reverse, CHUNK)?;
     let mut found: Vec<Bytes> = Vec::new();
-    for (_, value) in records {
-        let Ok(values) = decode::<TxPvtReadWriteSet>("private values", value) else { continue };
-        let parts = values.ns_pvt_rwset.into_iter().filter(|part| part.namespace == namespace);
-        let parts = parts.flat_map(|part| part.collection_pvt_rwset);
-        for part in parts.filter(|part| part.collection_name == collection) {
-            if !found.contains(&part.rwset) {
-                found.push(part.rwset);
+    for values in records(ledger, tx_id)?.iter().filter_map(|(_, values)| values.as_ref()) {
+        for writes in parts(values, namespace, collection) {
+            if !found.contains(writes) {
+                found.push(writes.clone());
             }
         }
     }
     Ok(found)
 }
 
-/// What one block does to private values.
-#[derive(Debug, Default)]
-pub(crate) struct PrivateWrites {
-    pub(crate) updates: Vec<PrivateUpdate>,
-    pub(crate) done: Batch,
+/// All records of a transaction, newest first: their keys, and what can be read of them.
+pub(crate) fn records(
+    ledger: &Ledger,
+    tx_id: &str,
+) -> Result<Vec<(Bytes, Option<TxPvtReadWriteSet>)>, KvError> {
+    let range = KeyRange::prefix(prefix(tx_id));
+    let records = ledger.kv().scan(TRANSIENT, &range, Direction::Reverse, CHUNK)?;
+    let read = |value| decode::<TxPvtReadWriteSet>("private values", value).ok();
+    Ok(records.into_iter().map(|(key, value)| (key, read(value))).collect())
 }
 
-impl PrivateWrites {
-    /// Takes in a transaction of the block with writes to collections.
-    pub(crate) fn add(
-        &mut self,
-        ledger: &Ledger,
-        tx_id: &str,
-        valid: Option<(&TxRwSet, Version)>,
-    ) -> Result<(), KvError> {
-        let range = KeyRange::prefix(prefix(tx_id));
-        let mut matched = false;
-        for (key, value) in ledger.kv().scan(TRANSIENT, &range, Direction::Reverse, CHUNK)? {
-            self.done.delete(TRANSIENT, key);
-            let Some((rwset, version)) = valid else { continue };
-            let values = decode::<TxPvtReadWriteSet>("private values", value);
-            // The same proposal can have been simulated twice with different results; the hashes
-            // tell which of them became the transaction.
-            let updates = values.ok().and_then(|v| private_updates(rwset, &v, version).ok());
-            if let (false, Some(updates)) = (matched, updates) {
-                self.updates.extend(updates);
-                matched = true;
-            }
-        }
-        Ok(())
-    }
+/// The writes of a collection in a record.
+pub(crate) fn parts<'a>(
+    values: &'a TxPvtReadWriteSet,
+    namespace: &'a str,
+    collection: &'a str,
+) -> impl Iterator<Item = &'a Bytes> {
+    let parts = values.ns_pvt_rwset.iter().filter(move |part| part.namespace == namespace);
+    let parts = parts.flat_map(|part| &part.collection_pvt_rwset);
+    parts.filter(move |part| part.collection_name == collection).map(|part| &part.rwset)
+}
 
-    /// Drops what is too old, now and then.
-    pub(crate) fn expire(&mut self, ledger: &Ledger, number: BlockNumber) -> Result<(), KvError> {
-        if number == 0 || !number.is_multiple_of(RETENTION) {
-            return Ok(());
-        }
-        let records =
-            ledger.kv().scan(TRANSIENT, &KeyRange::all(), Direction::Forward, usize::MAX)?;
-        for (key, _) in records {
-            let height = key.last_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes));
-            if height.is_none_or(|height| height.saturating_add(RETENTION) <= number) {
-                self.done.delete(TRANSIENT, key);
-            }
-        }
-        Ok(())
+/// Drops what is too old, now and then.
+pub(crate) fn drop_old(
+    ledger: &Ledger,
+    number: BlockNumber,
+    batch: &mut Batch,
+) -> Result<(), KvError> {
+    if number == 0 || !number.is_multiple_of(RETENTION) {
+        return Ok(());
     }
+    let kv = ledger.kv().as_ref();
+    for record in Entries::new(kv, TRANSIENT, KeyRange::all(), Direction::Forward, CHUNK) {
+        let (key, _) = record?;
+        if height_of(&key).is_none_or(|height| height.saturating_add(RETENTION) <= number) {
+            batch.delete(TRANSIENT, key);
+        }
+    }
+    Ok(())
+}
+
+/// The height at endorsement in a key; `None` where it is no key.
+fn height_of(key: &[u8]) -> Option<u64> {
+    let (length, rest) = key.split_first_chunk::<2>()?;
+    let height = rest.get(usize::from(u16::from_be_bytes(*length))..)?;
+    height.first_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes))
 }
 
 fn prefix(tx_id: &str) -> Vec<u8> {

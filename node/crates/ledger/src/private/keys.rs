@@ -1,8 +1,4 @@
-//! How private data lies in the store beside the state: the writes of committed transactions,
-//! those that are missing, what was purged, and what ends with which block.
-//!
-//! Keys only, and what follows from them: who is a member of a collection, and where writes come
-//! from, is for the peer to know. The formats are named at the declarations of the columns
+//! How private data lies in the store. The formats are named at the declarations of the columns
 //! ([`crate::kv::column`]).
 
 use prost::encoding::decode_varint;
