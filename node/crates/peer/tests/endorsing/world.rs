@@ -20,6 +20,7 @@ use weft_peer::commit::Pool;
 use weft_peer::deliver_client::DeliverClientConfig;
 use weft_peer::endorser::{Endorser, EndorserError, EndorserParts, TIME_WINDOW};
 use weft_peer::lifecycle::{LedgerDefinitions, Sources};
+use weft_peer::private::Later;
 use weft_peer::syscc::SystemChaincodes;
 use weft_protos::common::{Block, Envelope};
 use weft_protos::lifecycle::chaincode_source::{Local, Type as SourceType};
@@ -56,6 +57,8 @@ pub struct TestPeer {
     pub parts: EndorserParts,
     pub channels: Arc<Channels>,
     pub sources: Arc<Sources>,
+    /// Other peers, where a test has some.
+    pub exchange: Later,
     _dir: TempDir,
 }
 
@@ -99,6 +102,7 @@ impl World {
             ..Default::default()
         };
         let options = ConnectOptions::new(settings.dial_timeout, &limits);
+        let exchange = Later::new();
         let channels = Channels::new(ChannelDeps {
             stores: Arc::new(move |_| Ok(Arc::new(MemoryKv::new()) as Arc<dyn Kv>)),
             pool: Pool::new(1).unwrap(),
@@ -111,7 +115,7 @@ impl World {
             history: true,
             max_waiters: 100,
             metrics: None,
-            exchange: weft_peer::private::Later::new(),
+            exchange: exchange.clone(),
             pull_timeout: Duration::from_secs(5),
         });
         let acl = Acl::new(msp.msps().clone(), of.msp_id.clone());
@@ -131,6 +135,7 @@ impl World {
             channels: Arc::clone(&channels),
             acl,
             runtime: Runtime::new(runtime, packages, None),
+            exchange: Some(Arc::new(exchange.clone())),
             system,
             sources: Arc::clone(&sources),
             identity: msp.identity().clone(),
@@ -139,7 +144,7 @@ impl World {
             time_window: TIME_WINDOW,
         };
         let endorser = Endorser::new(parts.clone());
-        TestPeer { org, endorser, msp, parts, channels, sources, _dir: dir }
+        TestPeer { org, endorser, msp, parts, channels, sources, exchange, _dir: dir }
     }
 
     pub async fn peer(&self, org: usize) -> TestPeer {
