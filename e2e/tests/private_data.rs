@@ -374,6 +374,8 @@ async fn collections_change_as_far_as_the_channel_lets_them() {
     network.settled().await.unwrap();
     for org in [0, 1, 2] {
         arrives(&network, org, "deals", "after", &secret).await;
+        // A new member gets what was written before.
+        arrives(&network, org, "deals", "before", "v").await;
     }
 
     let refused = async |manifest: &str| {
