@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use prost::Message;
 use tempfile::TempDir;
 use weft_config::Endpoint;
+use weft_config::genesis::{self, ChannelProfile};
 use weft_ledger::kv::Kv;
 use weft_ledger::kv::memory::MemoryKv;
 use weft_ledger::simulator::QueryLimits;
@@ -28,7 +29,7 @@ use weft_protos::lifecycle::{
     ApproveChaincodeDefinitionForMyOrgArgs, ChaincodeSource, CommitChaincodeDefinitionArgs,
     InstallChaincodeArgs, InstallChaincodeResult,
 };
-use weft_protos::peer::{ProposalResponse, Response};
+use weft_protos::peer::{CollectionConfigPackage, ProposalResponse, Response};
 use weft_rpc::connect::{ConnectOptions, Connector};
 use weft_rpc::tls::{ReloadingTls, RootSet, TlsIdentity};
 use weft_testkit::clock::NOW;
@@ -64,11 +65,18 @@ pub struct TestPeer {
 
 impl World {
     pub async fn new() -> Self {
+        Self::with(|_| ()).await
+    }
+
+    /// A world whose channel is a little different.
+    pub async fn with(change: impl FnOnce(&mut ChannelProfile)) -> Self {
         let mut network = Network::new(2, 1);
         let orgs = network.orgs.clone();
         let server = bind(&network.orderers[0].tls, &orgs).await;
         network.orderers[0].endpoint = Endpoint::new("127.0.0.1", server.address().port());
-        let genesis = network.genesis(CHANNEL);
+        let mut profile = network.profile(CHANNEL);
+        change(&mut profile);
+        let genesis = genesis::block(&profile).unwrap();
         let orderer = server.serve(vec![genesis.clone()]);
         Self { network, orderer, chain: Mutex::new(vec![genesis]) }
     }
@@ -306,6 +314,7 @@ pub struct Draft {
     pub sequence: i64,
     pub policy: Bytes,
     pub init_required: bool,
+    pub collections: Option<CollectionConfigPackage>,
 }
 
 impl Draft {
@@ -316,6 +325,7 @@ impl Draft {
             sequence: 1,
             policy: Bytes::new(),
             init_required: false,
+            collections: None,
         }
     }
 
@@ -327,6 +337,7 @@ impl Draft {
             version: self.version.clone(),
             validation_parameter: self.policy.clone(),
             init_required: self.init_required,
+            collections: self.collections.clone(),
             source: Some(ChaincodeSource { r#type: Some(local) }),
             ..Default::default()
         }
@@ -339,6 +350,7 @@ impl Draft {
             version: self.version.clone(),
             validation_parameter: self.policy.clone(),
             init_required: self.init_required,
+            collections: self.collections.clone(),
             ..Default::default()
         }
     }
