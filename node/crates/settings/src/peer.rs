@@ -253,7 +253,8 @@ pub struct PrivateData {
     #[serde(with = "crate::duration")]
     #[schemars(with = "String")]
     pub push_timeout: Duration,
-    /// How often members are asked for private values that are missing. Default 60 s, as Fabric.
+    /// How often members are asked for private values that are missing. Default 60 s, as Fabric;
+    /// `0s` never.
     #[serde(with = "crate::duration")]
     #[schemars(with = "String")]
     pub reconcile_interval: Duration,

@@ -322,7 +322,6 @@ impl Check {
     fn private_data(&mut self, settings: &PeerSettings) {
         let private = &settings.private_data;
         self.duration("privateData.pushTimeout", private.push_timeout);
-        self.duration("privateData.reconcileInterval", private.reconcile_interval);
         self.positive("privateData.maxBytes", private.max_bytes);
         // A message holds one collection's writes and what says to what they belong.
         if private.max_bytes > settings.limits.max_message_bytes / 2 {

@@ -150,11 +150,12 @@ fn all_problems_are_told_at_once() {
 #[test]
 fn private_data_is_checked() {
     let settings = peer(
-        "privateData: { pullTimeout: 0s, maxBytes: 1024 }",
+        "privateData: { pullTimeout: 0s, reconcileInterval: 0s, maxBytes: 1024 }",
         &[("WEFT_PRIVATE_DATA_PUSH_TIMEOUT", "500ms")],
     );
     let settings = settings.unwrap().private_data;
     assert_eq!(settings.pull_timeout, Duration::ZERO, "a block need not wait");
+    assert_eq!(settings.reconcile_interval, Duration::ZERO, "nobody need look");
     assert_eq!(settings.push_timeout, Duration::from_millis(500));
     assert_eq!(settings.max_bytes, 1024);
     let check = |yaml: &str, path: &str| {
@@ -163,7 +164,6 @@ fn private_data_is_checked() {
         assert_eq!(problems.len(), 1, "{problems:?}");
     };
     check("privateData: { pushTimeout: 0s }", "privateData.pushTimeout");
-    check("privateData: { reconcileInterval: 0s }", "privateData.reconcileInterval");
     check("privateData: { maxBytes: 0 }", "privateData.maxBytes");
     check("privateData: { maxBytes: 60000000 }", "privateData.maxBytes");
     // A smaller message takes a smaller collection.

@@ -82,7 +82,9 @@ pub struct PushError {
 #[async_trait]
 pub trait Exchange: Send + Sync + 'static {
     /// Sends private writes to up to [`Collection::maximum_peers`] peers of members, the peers of
-    /// other organizations first, and waits until those have them, or time is up.
+    /// other organizations first, and waits until those have them, or time is up. Once
+    /// [`Collection::required_peers`] have them it waits for the rest for a moment only: they can
+    /// still get them after this has returned.
     ///
     /// # Errors
     /// Fails when fewer than [`Collection::required_peers`] have them.

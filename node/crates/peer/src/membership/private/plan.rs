@@ -138,3 +138,7 @@ pub(super) fn digest(digest: PvtDataDigest) -> Option<Digest> {
         collection: digest.collection,
     })
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;
