@@ -4,8 +4,8 @@
 //! Owned here: the peer's side of the chaincode protocol (`protos.Chaincode/Connect`, where the
 //! peer dials, and `protos.ChaincodeSupport/Register`, where the contract dials), connections and
 //! their life, time limits, calls from contract to contract, and chaincode packages. Left to
-//! others: what state is ([`StateAccess`]), which package stands behind a name and who may call
-//! it ([`Host`]), and what becomes of the results (the endorser).
+//! others: what state is ([`StateAccess`]), which package stands behind a name, who may call it and
+//! use its collections ([`Host`]), and what becomes of the results (the endorser).
 //!
 //! # Protocol (Fabric: core/chaincode/handler.go)
 //!

@@ -137,7 +137,7 @@ impl Exchange for Recorder {
             reached: 0,
             required: push.collection.required_peers,
         };
-        self.pushes.lock().push((push.clone(), kept.iter().any(|kept| *kept == push.writes)));
+        self.pushes.lock().push((push.clone(), kept.contains(&push.writes)));
         if refused { Err(error) } else { Ok(()) }
     }
 
