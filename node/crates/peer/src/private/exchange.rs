@@ -39,7 +39,7 @@ pub struct Wanted {
 }
 
 /// Private writes that another peer sent. Their hash is the wanted one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Found {
     /// What they are.
     pub digest: Digest,
@@ -48,7 +48,7 @@ pub struct Found {
 }
 
 /// Private writes of a fresh endorsement, for the members of their collection.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Push {
     /// The transaction.
     pub tx_id: TxId,
@@ -60,6 +60,28 @@ pub struct Push {
     pub height: u64,
     /// The encoded `kvrwset.KVRWSet`.
     pub writes: Bytes,
+}
+
+// Values are not for logs: of the writes only their size shows.
+
+impl std::fmt::Debug for Found {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { digest, writes } = self;
+        f.debug_struct("Found").field("digest", digest).field("bytes", &writes.len()).finish()
+    }
+}
+
+impl std::fmt::Debug for Push {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { tx_id, namespace, collection, height, writes } = self;
+        f.debug_struct("Push")
+            .field("tx_id", tx_id)
+            .field("namespace", namespace)
+            .field("collection", collection)
+            .field("height", height)
+            .field("bytes", &writes.len())
+            .finish()
+    }
 }
 
 /// Too few peers have taken private writes.

@@ -185,6 +185,8 @@ async fn members_have_the_values_before_the_endorsement() {
         assert!(kept, "it was kept before it was passed on");
         assert_eq!((push.tx_id, push.namespace.as_str()), (put.tx_id, "asset"));
         assert_eq!(push.height, one.channel().height());
+        let shown = format!("{push:?}");
+        assert!(!shown.contains("value") && !shown.contains(&format!("{:?}", push.writes)));
         let writes = KvrwSet::decode(push.writes.clone()).unwrap();
         let [write] = &writes.writes[..] else { panic!("{writes:?}") };
         assert_eq!((write.key.as_str(), write.value.as_ref()), ("key", b"value".as_ref()));
