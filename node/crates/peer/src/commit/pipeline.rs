@@ -439,10 +439,25 @@ impl Writer<'_> {
         Ok(Written { number, committed, next, tx_ids, codes: validated.codes, counts, timing })
     }
 
+    fn count_private(&self, block: BlockNumber, counts: Counts) {
+        let channel = self.channel.id();
+        if counts.missing > 0 {
+            tracing::warn!(
+                { field::CHANNEL } = %channel, { field::BLOCK } = block,
+                missing = counts.missing, "committed a block without private data that nobody sent"
+            );
+            self.members.missing.notify_one();
+        }
+        if let Some(metrics) = &self.metrics {
+            metrics.private(channel, counts);
+        }
+    }
+
     /// Makes a block on disk known: first its configuration, then the block, then its transactions.
     fn publish(&self, written: Written) {
         let Written { number, committed, next, tx_ids, codes, counts, timing } = written;
         let channel = self.channel;
+        self.count_private(number, counts);
         if let Some(next) = next {
             tracing::info!(
                 { field::CHANNEL } = %channel.id(), { field::BLOCK } = number,
@@ -460,15 +475,7 @@ impl Writer<'_> {
             transactions = codes.len(), verify = ?timing.verify, validate = ?timing.validate,
             write = ?timing.write, "committed a block"
         );
-        if counts.missing > 0 {
-            tracing::warn!(
-                { field::CHANNEL } = %channel.id(), { field::BLOCK } = number,
-                missing = counts.missing, "committed a block without private data that nobody sent"
-            );
-            self.members.missing.notify_one();
-        }
         if let Some(metrics) = &self.metrics {
-            metrics.private(channel.id(), counts);
             metrics.height(channel.id(), committed.tip.height);
             metrics.committed(channel.id(), codes.iter().copied(), timing);
             metrics.dequeued(channel.id());

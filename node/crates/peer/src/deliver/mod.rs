@@ -112,9 +112,9 @@ impl DeliverChannel for ChannelBlocks {
     }
 }
 
-/// `protos.Deliver/DeliverWithPrivateData`.
+/// `protos.Deliver/DeliverWithPrivateData`: blocks with what the client may see of their private data.
 #[derive(Debug, Clone, Copy, Default)]
-struct PrivateDataReply;
+pub struct PrivateDataReply;
 
 impl Reply<ChannelBlocks> for PrivateDataReply {
     type Message = DeliverResponse;
