@@ -41,11 +41,12 @@ impl Membership {
                 let Some((question, answer)) = under_way.next().await else { return };
                 let peer = Arc::clone(&question.peer);
                 let taken = plan.take(question, answer);
-                for digest in taken.wrong {
+                if let Some(digest) = taken.wrong.first() {
                     tracing::warn!(
                         peer = %peer.endpoint, org = %peer.identity.msp_id(),
                         channel = %channel.id(), chaincode = digest.namespace,
                         collection = digest.collection, tx_id = digest.tx_id, block = digest.block,
+                        dropped = taken.wrong.len(),
                         "dropped private data from a peer: the block has another hash"
                     );
                 }
