@@ -76,7 +76,8 @@ class PrivateValue extends Contract {
     }
 
     async range(ctx, collection, start, end) {
-        const found = await collect(await ctx.stub.getPrivateDataByRange(collection, start, end));
+        const { iterator } = await ctx.stub.getPrivateDataByRange(collection, start, end);
+        const found = await collect(iterator);
         return JSON.stringify(found.map((entry) => [entry.key, entry.value.toString()]));
     }
 
@@ -86,9 +87,8 @@ class PrivateValue extends Contract {
     }
 
     async byColor(ctx, collection, color) {
-        const found = await collect(
-            await ctx.stub.getPrivateDataByPartialCompositeKey(collection, 'color~id', [color]),
-        );
+        const query = ctx.stub.getPrivateDataByPartialCompositeKey(collection, 'color~id', [color]);
+        const found = await collect((await query).iterator);
         return JSON.stringify(
             found.map((entry) => [
                 ctx.stub.splitCompositeKey(entry.key).attributes[1],
