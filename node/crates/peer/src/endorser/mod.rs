@@ -47,12 +47,13 @@ use weft_msp::CurrentIdentity;
 use weft_protos::peer::{
     ChaincodeEvent, ChaincodeId, ChaincodeInterest, ProposalResponse, Response, SignedProposal,
 };
+use weft_protos::rwset::TxPvtReadWriteSet;
 use weft_types::Timestamp;
 use weft_types::proposal::{self, Simulation};
 
 use crate::acl::Acl;
 use crate::chaincode::{Call, LedgerState, Runtime};
-use crate::channel::Channels;
+use crate::channel::{Channel, Channels};
 use crate::commit::private;
 use crate::lifecycle::Sources;
 use crate::private::Exchange;
@@ -206,12 +207,7 @@ impl Endorser {
         if let (true, Some(channel), Some(values)) =
             (endorsed, &admitted.channel, &run.results.private)
         {
-            let tx_id = admitted.proposal.tx_id.to_string();
-            private::keep(channel.ledger(), &tx_id, values).map_err(RunError::Keep)?;
-            if let Some(exchange) = &self.parts.exchange {
-                let pushed = distribution::push(&**exchange, channel, run.pushes).await;
-                pushed.map_err(RunError::Distribution)?;
-            }
+            self.distribute(admitted, channel, values, run.pushes).await?;
         }
         // Errors have no event.
         let event = run.event.filter(|_| endorsed);
@@ -241,6 +237,20 @@ impl Endorser {
         };
         response.interest = run.interest;
         Ok(response)
+    }
+
+    /// Keeps private values until their transaction is committed, and gives them to other members.
+    async fn distribute(
+        &self,
+        admitted: &Admitted,
+        channel: &Channel,
+        values: &TxPvtReadWriteSet,
+        pushes: Vec<Push>,
+    ) -> Result<(), RunError> {
+        let tx_id = admitted.proposal.tx_id.to_string();
+        private::keep(channel.ledger(), &tx_id, values).map_err(RunError::Keep)?;
+        let Some(exchange) = &self.parts.exchange else { return Ok(()) };
+        distribution::push(&**exchange, channel, pushes).await.map_err(RunError::Distribution)
     }
 
     async fn run(&self, admitted: &Admitted) -> Result<Run, RunError> {

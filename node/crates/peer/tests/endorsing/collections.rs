@@ -11,6 +11,7 @@ use weft_contract::{Context, ContractError, Functions, Json};
 use weft_msp::policy::dsl;
 use weft_peer::channel::Channel;
 use weft_peer::commit::private::held;
+use weft_peer::endorser::{Endorser, EndorserParts};
 use weft_peer::private::exchange::Push;
 use weft_peer::private::{Exchange, Found, PushError, Wanted};
 use weft_protos::kvrwset::KvrwSet;
@@ -20,6 +21,7 @@ use weft_protos::peer::{
     ChaincodeCall, CollectionConfig, CollectionConfigPackage, CollectionPolicyConfig,
     StaticCollectionConfig,
 };
+use weft_testkit::clock::NOW;
 use weft_types::ValidationCode;
 
 use crate::contracts::start_with;
@@ -245,6 +247,22 @@ async fn without_enough_members_there_is_no_endorsement() {
     let both = propose(client, "asset", &[b"PutBoth", b"value"]);
     assert_eq!(refused(&both).await, expect(&both.tx_id, "secrets", 0));
     assert!(recorder.names().contains(&("asset".to_owned(), "secrets".to_owned())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_an_exchange_values_stay_here() {
+    let world = World::new().await;
+    let (one, two) = (world.peer(1).await, world.peer(2).await);
+    let recorder = Recorder::of(&one, Some("shared"));
+    start(&world, &[&one, &two], "asset").await;
+    let alone = Endorser::new(EndorserParts { exchange: None, ..one.parts.clone() });
+    let put = propose(world.client(1), "asset", &[b"Put", b"shared", b"key", b"value"]);
+    let response = alone.process_at(put.signed.clone(), NOW).await.unwrap();
+    assert!(response.endorsement.is_some(), "{:?}", response.response);
+    let channel = one.channel();
+    let kept = held(channel.ledger(), &put.tx_id.to_string(), "asset", "shared").unwrap();
+    assert_eq!(kept.len(), 1);
+    assert!(recorder.pushes.lock().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
