@@ -10,61 +10,8 @@ use tokio::time::{Instant, sleep};
 use weft_client::Call;
 use weft_e2e::LocalNetwork;
 
-/// Three organizations on a channel. `deals` and the others are of the first two.
-const MANIFEST: &str = r#"
-apiVersion: weft.dev/v1alpha1
-kind: LedgerNetwork
-metadata: {name: private}
-spec:
-  ordering: {replicas: 1}
----
-apiVersion: weft.dev/v1alpha1
-kind: Organization
-metadata: {name: org1}
-spec:
-  networkRef: private
-  mspId: Org1MSP
-  users: [{name: user1}]
-  peers: {node: {config: {privateData.pullTimeout: 2s, privateData.reconcileInterval: 1s}}}
----
-apiVersion: weft.dev/v1alpha1
-kind: Organization
-metadata: {name: org2}
-spec:
-  networkRef: private
-  mspId: Org2MSP
-  users: [{name: user1}]
-  peers: {node: {config: {privateData.pullTimeout: 2s, privateData.reconcileInterval: 1s}}}
----
-apiVersion: weft.dev/v1alpha1
-kind: Organization
-metadata: {name: org3}
-spec:
-  networkRef: private
-  mspId: Org3MSP
-  users: [{name: user1}]
-  peers: {node: {config: {privateData.pullTimeout: 2s, privateData.reconcileInterval: 1s}}}
----
-apiVersion: weft.dev/v1alpha1
-kind: Channel
-metadata: {name: supply}
-spec:
-  networkRef: private
-  organizations: [org1, org2, org3]
----
-apiVersion: weft.dev/v1alpha1
-kind: Chaincode
-metadata: {name: asset}
-spec:
-  channelRef: supply
-  version: "1.0"
-  command: [asset-contract]
-  endorsementPolicy: OR('Org1MSP.peer', 'Org2MSP.peer', 'Org3MSP.peer')
-  collections:
-    - {name: deals, organizations: [org1, org2]}
-    - {name: sure, organizations: [org1, org2], requiredPeerCount: 1}
-    - {name: brief, organizations: [org1, org2], blocksToLive: 2}
-"#;
+/// Three organizations on a channel. The collections are of the first two.
+const EXAMPLE: &str = include_str!("../../examples/private.yaml");
 
 /// Longest wait for something that should happen.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -72,6 +19,14 @@ const MEMBERS: [usize; 2] = [0, 1];
 const STRANGER: usize = 2;
 /// What a peer says that has the hash of a value and not the value.
 const NOT_HERE: &str = "private data matching public hash version is not available";
+
+/// The example with peers that do not take long to look for what is missing.
+fn manifest() -> String {
+    let users = "  users:\n    - name: user1\n";
+    let node = "privateData.pullTimeout: 2s, privateData.reconcileInterval: 1s";
+    assert!(EXAMPLE.contains(users));
+    EXAMPLE.replace(users, &format!("{users}  peers: {{node: {{config: {{{node}}}}}}}\n"))
+}
 
 /// A value that nothing else contains.
 fn canary() -> String {
@@ -96,7 +51,9 @@ async fn ask(
     key: &str,
 ) -> Result<String, String> {
     let gateway = network.gateway(org).unwrap();
+    // Nobody else answers in the peer's place.
     let call = Call::new("asset", function, [collection, key]);
+    let call = call.endorsed_by([format!("Org{}MSP", org + 1)]);
     let answer = gateway.evaluate(call).await.map_err(|error| error.to_string())?;
     Ok(String::from_utf8(answer.to_vec()).unwrap())
 }
@@ -125,9 +82,9 @@ async fn arrives(network: &LocalNetwork, org: usize, collection: &str, key: &str
 
 /// The peer has the hash of the value, and nothing else of it.
 async fn has_only_the_hash(network: &LocalNetwork, org: usize, key: &str, secret: &str) {
-    let hash = ask(network, org, "GetPrivateHash", "deals", key).await.unwrap();
+    let hash = ask(network, org, "GetPrivateHash", "prices", key).await.unwrap();
     assert_eq!(hash, hexadecimal(&weft_crypto::sha256(secret.as_bytes())));
-    let error = value(network, org, "deals", key).await.unwrap_err();
+    let error = value(network, org, "prices", key).await.unwrap_err();
     assert!(error.contains(NOT_HERE), "{error}");
 }
 
@@ -140,22 +97,16 @@ async fn is_gone(network: &LocalNetwork, org: usize, collection: &str, key: &str
     }
 }
 
-/// Files below a folder that contain a text.
-fn files_with(folder: &Path, text: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(files_with(&path, text));
-        } else if path.is_file() {
-            let bytes = std::fs::read(&path).unwrap();
-            let mut windows = bytes.windows(text.len());
-            if windows.any(|window| window == text.as_bytes()) {
-                found.push(path.display().to_string());
-            }
-        }
+/// The file, or those below the folder, that contain a text.
+fn files_with(path: &Path, text: &str) -> Vec<String> {
+    if path.is_dir() {
+        let entries = std::fs::read_dir(path).unwrap().map(Result::unwrap);
+        return entries.flat_map(|entry| files_with(&entry.path(), text)).collect();
     }
-    found
+    // What is no file, such as a socket, holds nothing.
+    let bytes = std::fs::read(path).unwrap_or_default();
+    let has_it = bytes.windows(text.len()).any(|window| window == text.as_bytes());
+    has_it.then(|| path.display().to_string()).into_iter().collect()
 }
 
 fn weft(network: &LocalNetwork, args: &[&str]) -> String {
@@ -170,12 +121,12 @@ fn weft(network: &LocalNetwork, args: &[&str]) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn values_are_at_members_and_in_nobody_elses_files() {
-    let network = LocalNetwork::start(MANIFEST).await.unwrap();
+    let network = LocalNetwork::start(&manifest()).await.unwrap();
     let secret = canary();
-    network.gateway(0).unwrap().submit(put("deals", "k", &secret)).await.unwrap();
+    network.gateway(0).unwrap().submit(put("prices", "k", &secret)).await.unwrap();
     network.settled().await.unwrap();
     for org in MEMBERS {
-        arrives(&network, org, "deals", "k", &secret).await;
+        arrives(&network, org, "prices", "k", &secret).await;
     }
     has_only_the_hash(&network, STRANGER, "k", &secret).await;
 
@@ -186,13 +137,13 @@ async fn values_are_at_members_and_in_nobody_elses_files() {
     let transient = format!("value=@{}", file.display());
     weft(
         &network,
-        &["invoke", "--org", "Org2MSP", "--transient", &transient, "PutPrivate", "deals", "cli"],
+        &["invoke", "--org", "Org2MSP", "--transient", &transient, "PutPrivate", "prices", "cli"],
     );
     std::fs::remove_file(&file).unwrap();
     network.settled().await.unwrap();
-    arrives(&network, 0, "deals", "cli", &from_file).await;
+    arrives(&network, 0, "prices", "cli", &from_file).await;
     assert_eq!(
-        weft(&network, &["query", "--org", "Org2MSP", "GetPrivate", "deals", "cli"]),
+        weft(&network, &["query", "--org", "Org2MSP", "GetPrivate", "prices", "cli"]),
         from_file
     );
     has_only_the_hash(&network, STRANGER, "cli", &from_file).await;
@@ -200,59 +151,60 @@ async fn values_are_at_members_and_in_nobody_elses_files() {
     // What is only in memory is on disk once the nodes have stopped.
     network.down().await.unwrap();
     for text in [&secret, &from_file] {
-        for member in ["org1", "org2"] {
-            let files = files_with(&network.dir().join(member), text);
-            assert!(!files.is_empty(), "{member} has stored the value");
-            let logs: Vec<_> = files.iter().filter(|file| file.ends_with("node.log")).collect();
-            assert!(logs.is_empty(), "the value is in {logs:?}");
-        }
-        for stranger in ["org3", "ordering"] {
-            let files = files_with(&network.dir().join(stranger), text);
-            assert!(files.is_empty(), "the value is in {files:?}");
+        for entry in std::fs::read_dir(network.dir()).unwrap().map(Result::unwrap) {
+            let name = entry.file_name().into_string().unwrap();
+            let files = files_with(&entry.path(), text);
+            if name == "org1" || name == "org2" {
+                assert!(!files.is_empty(), "{name} has stored the value");
+                let logs: Vec<_> = files.iter().filter(|one| one.ends_with("node.log")).collect();
+                assert!(logs.is_empty(), "the value is in {logs:?}");
+            } else {
+                assert!(files.is_empty(), "the value is in {files:?}");
+            }
         }
     }
     network.up().await.unwrap();
     for org in MEMBERS {
-        arrives(&network, org, "deals", "k", &secret).await;
+        arrives(&network, org, "prices", "k", &secret).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_members_peer_that_was_down_gets_the_values_when_it_is_back() {
-    let network = LocalNetwork::start(MANIFEST).await.unwrap();
+    let network = LocalNetwork::start(&manifest()).await.unwrap();
     network.kill("peer0.org2").await.unwrap();
     let gateway = network.gateway(0).unwrap();
     let mut written = Vec::new();
     for number in 0..3 {
         let (key, secret) = (format!("k{number}"), canary());
-        gateway.submit(put("deals", &key, &secret)).await.unwrap();
+        gateway.submit(put("prices", &key, &secret)).await.unwrap();
         written.push((key, secret));
     }
     // A value that must be at another member is not endorsed as long as there is none.
-    let refused = gateway.submit(put("sure", "k", "v")).await.unwrap_err().to_string();
+    let refused = gateway.submit(put("contracts", "k", "v")).await.unwrap_err().to_string();
     assert!(refused.contains("failed to distribute private collection"), "{refused}");
     assert!(!refused.contains(&written[0].1), "{refused}");
 
     network.up().await.unwrap();
     network.settled().await.unwrap();
     for (key, secret) in &written {
-        arrives(&network, 1, "deals", key, secret).await;
+        arrives(&network, 1, "prices", key, secret).await;
         has_only_the_hash(&network, STRANGER, key, secret).await;
     }
     let secret = canary();
-    gateway.submit(put("sure", "k", &secret)).await.unwrap();
+    gateway.submit(put("contracts", "k", &secret)).await.unwrap();
     network.settled().await.unwrap();
-    assert_eq!(value(&network, 1, "sure", "k").await.unwrap(), secret);
+    assert_eq!(value(&network, 1, "contracts", "k").await.unwrap(), secret);
 }
 
 /// The endorser, which alone has the value, is killed before the transaction is ordered, and the
 /// other member is down all the time.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_endorser_killed_before_the_commit_still_has_the_value() {
-    let network = LocalNetwork::start(MANIFEST).await.unwrap();
+    let network = LocalNetwork::start(&manifest()).await.unwrap();
     network.kill("peer0.org2").await.unwrap();
     let secret = canary();
-    let endorsing = network.gateway(0).unwrap().endorse(put("deals", "k", &secret)).await;
+    let endorsing = network.gateway(0).unwrap().endorse(put("prices", "k", &secret)).await;
     let (envelope, endorsed) = endorsing.unwrap();
     network.kill("peer0.org1").await.unwrap();
     let elsewhere = network.gateway(STRANGER).unwrap();
@@ -263,14 +215,52 @@ async fn an_endorser_killed_before_the_commit_still_has_the_value() {
     network.up().await.unwrap();
     network.settled().await.unwrap();
     for org in MEMBERS {
-        arrives(&network, org, "deals", "k", &secret).await;
+        arrives(&network, org, "prices", "k", &secret).await;
     }
     has_only_the_hash(&network, STRANGER, "k", &secret).await;
 }
 
+/// One more peer of a member begins at block 0, when every value has long been written.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_joins_later_gets_the_values_from_before() {
+    let network = LocalNetwork::start(&manifest()).await.unwrap();
+    let gateway = network.gateway(0).unwrap();
+    let mut written = Vec::new();
+    for number in 0..10 {
+        let (key, secret) = (format!("k{number}"), canary());
+        gateway.submit(put("prices", &key, &secret)).await.unwrap();
+        written.push((key, secret));
+    }
+    let more = manifest().replacen(
+        "mspId: Org2MSP\n  users:\n    - name: user1\n  peers: {",
+        "mspId: Org2MSP\n  users:\n    - name: user1\n  peers: {replicas: 2, ",
+        1,
+    );
+    network.apply(&more).await.unwrap();
+    // So that nobody else of the organization answers in its place.
+    network.kill("peer0.org2").await.unwrap();
+    let second = network.gateway_at(1, 1).unwrap();
+    for (key, secret) in &written {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let call = Call::new("asset", "GetPrivate", ["prices", key]).endorsed_by(["Org2MSP"]);
+            match second.evaluate(call).await {
+                Ok(found) => {
+                    assert_eq!(found, secret.as_bytes());
+                    break;
+                }
+                Err(error) => {
+                    assert!(Instant::now() < deadline, "{key} does not come: {error}");
+                    sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn members_killed_again_and_again_have_everything_in_the_end() {
-    let network = LocalNetwork::start(MANIFEST).await.unwrap();
+    let network = LocalNetwork::start(&manifest()).await.unwrap();
     let mut written = Vec::new();
     for round in 0..3 {
         for (org, peer) in [(0, "peer0.org2"), (1, "peer0.org1")] {
@@ -281,7 +271,7 @@ async fn members_killed_again_and_again_have_everything_in_the_end() {
                     network.kill(peer).await.unwrap();
                 }
                 let gateway = network.gateway(org).unwrap();
-                gateway.submit(put("deals", &key, &secret)).await.unwrap();
+                gateway.submit(put("prices", &key, &secret)).await.unwrap();
                 written.push((key, secret));
             }
             network.up().await.unwrap();
@@ -290,7 +280,7 @@ async fn members_killed_again_and_again_have_everything_in_the_end() {
     network.settled().await.unwrap();
     for (key, secret) in &written {
         for org in MEMBERS {
-            arrives(&network, org, "deals", key, secret).await;
+            arrives(&network, org, "prices", key, secret).await;
         }
         has_only_the_hash(&network, STRANGER, key, secret).await;
     }
@@ -298,11 +288,11 @@ async fn members_killed_again_and_again_have_everything_in_the_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn values_live_for_as_many_blocks_as_they_are_given() {
-    let network = LocalNetwork::start(MANIFEST).await.unwrap();
+    let network = LocalNetwork::start(&manifest()).await.unwrap();
     let gateway = network.gateway(0).unwrap();
     let (short, kept) = (canary(), canary());
-    gateway.submit(put("deals", "k", &kept)).await.unwrap();
-    gateway.submit(put("brief", "k", &short)).await.unwrap();
+    gateway.submit(put("prices", "k", &kept)).await.unwrap();
+    gateway.submit(put("quotes", "k", &short)).await.unwrap();
     let (written_at, _) = network.settled().await.unwrap();
     let next = async || {
         gateway.submit(Call::new("asset", "Put", ["k", "v"])).await.unwrap();
@@ -313,15 +303,15 @@ async fn values_live_for_as_many_blocks_as_they_are_given() {
         let height = next().await;
         assert!(height <= written_at + 2, "one transaction is in one block");
         for org in MEMBERS {
-            arrives(&network, org, "brief", "k", &short).await;
+            arrives(&network, org, "quotes", "k", &short).await;
         }
     }
     next().await;
     for org in [0, 1, 2] {
-        is_gone(&network, org, "brief", "k").await;
+        is_gone(&network, org, "quotes", "k").await;
     }
     for org in MEMBERS {
-        arrives(&network, org, "deals", "k", &kept).await;
+        arrives(&network, org, "prices", "k", &kept).await;
     }
     // A store that is opened again does not bring it back.
     for peer in ["peer0.org1", "peer0.org2"] {
@@ -330,61 +320,64 @@ async fn values_live_for_as_many_blocks_as_they_are_given() {
     network.up().await.unwrap();
     network.settled().await.unwrap();
     for org in MEMBERS {
-        is_gone(&network, org, "brief", "k").await;
-        arrives(&network, org, "deals", "k", &kept).await;
+        is_gone(&network, org, "quotes", "k").await;
+        arrives(&network, org, "prices", "k", &kept).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_purged_is_gone_and_may_be_written_again() {
-    let network = LocalNetwork::start(MANIFEST).await.unwrap();
+    let network = LocalNetwork::start(&manifest()).await.unwrap();
     let gateway = network.gateway(0).unwrap();
     let secret = canary();
-    gateway.submit(put("deals", "k", &secret)).await.unwrap();
+    gateway.submit(put("prices", "k", &secret)).await.unwrap();
     network.settled().await.unwrap();
     for org in MEMBERS {
-        arrives(&network, org, "deals", "k", &secret).await;
+        arrives(&network, org, "prices", "k", &secret).await;
     }
-    gateway.submit(Call::new("asset", "PurgePrivate", ["deals", "k"])).await.unwrap();
+    gateway.submit(Call::new("asset", "PurgePrivate", ["prices", "k"])).await.unwrap();
     network.settled().await.unwrap();
     for org in [0, 1, 2] {
-        is_gone(&network, org, "deals", "k").await;
+        is_gone(&network, org, "prices", "k").await;
     }
-    gateway.submit(put("deals", "k", "again")).await.unwrap();
+    gateway.submit(put("prices", "k", "again")).await.unwrap();
     network.settled().await.unwrap();
     for org in MEMBERS {
-        arrives(&network, org, "deals", "k", "again").await;
+        arrives(&network, org, "prices", "k", "again").await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn collections_change_as_far_as_the_channel_lets_them() {
-    let network = LocalNetwork::start(MANIFEST).await.unwrap();
+    let network = LocalNetwork::start(&manifest()).await.unwrap();
     let gateway = network.gateway(0).unwrap();
-    gateway.submit(put("deals", "before", "v")).await.unwrap();
+    gateway.submit(put("prices", "before", "v")).await.unwrap();
 
-    let one = "{name: deals, organizations: [org1, org2]}";
-    let grown = MANIFEST.replace(one, "{name: deals, organizations: [org1, org2, org3]}");
+    let two = "name: prices\n      organizations: [org1, org2]";
+    let three = "name: prices\n      organizations: [org1, org2, org3]";
+    assert!(manifest().contains(two));
+    let grown = manifest().replace(two, three);
     network.apply(&grown).await.unwrap();
     let (height, _) = network.settled().await.unwrap();
     network.apply(&grown).await.unwrap();
     assert_eq!(network.settled().await.unwrap().0, height, "nothing is left to commit");
     let secret = canary();
-    gateway.submit(put("deals", "after", &secret)).await.unwrap();
+    gateway.submit(put("prices", "after", &secret)).await.unwrap();
     network.settled().await.unwrap();
     for org in [0, 1, 2] {
-        arrives(&network, org, "deals", "after", &secret).await;
+        arrives(&network, org, "prices", "after", &secret).await;
         // A new member gets what was written before.
-        arrives(&network, org, "deals", "before", "v").await;
+        arrives(&network, org, "prices", "before", "v").await;
     }
 
     let refused = async |manifest: &str| {
         let error = network.apply(manifest).await.unwrap_err();
         format!("{error:#}")
     };
-    let removed = refused(&grown.replace("    - {name: brief", "    # {name: brief")).await;
-    assert!(removed.contains("\"brief\" is committed on the channel and cannot be"), "{removed}");
+    let (without, _) = grown.split_once("    # Forgotten").unwrap();
+    let removed = refused(without).await;
+    assert!(removed.contains("\"quotes\" is committed on the channel and cannot be"), "{removed}");
     let longer = refused(&grown.replace("blocksToLive: 2", "blocksToLive: 3")).await;
-    assert!(longer.contains("blocksToLive of \"brief\" is 2 on the channel"), "{longer}");
+    assert!(longer.contains("blocksToLive of \"quotes\" is 2 on the channel"), "{longer}");
     network.apply(&grown).await.unwrap();
 }
