@@ -23,7 +23,7 @@ use weft_peer::endorser::{Endorser, EndorserError, EndorserParts, TIME_WINDOW};
 use weft_peer::lifecycle::{LedgerDefinitions, Sources};
 use weft_peer::private::Later;
 use weft_peer::syscc::SystemChaincodes;
-use weft_protos::common::{Block, Envelope};
+use weft_protos::common::{Block, Config, Envelope};
 use weft_protos::lifecycle::chaincode_source::{Local, Type as SourceType};
 use weft_protos::lifecycle::{
     ApproveChaincodeDefinitionForMyOrgArgs, ChaincodeSource, CommitChaincodeDefinitionArgs,
@@ -36,7 +36,7 @@ use weft_testkit::clock::NOW;
 use weft_testkit::{Network, tx};
 use weft_types::block::metadata;
 use weft_types::proposal::{BuiltSignedProposal, ProposalSpec};
-use weft_types::{ChannelId, ValidationCode, transaction};
+use weft_types::{ChannelId, Signer, ValidationCode, transaction};
 
 use crate::support::CHANNEL;
 use crate::support::orderer::{FakeOrderer, bind};
@@ -182,6 +182,26 @@ impl World {
         }
         assert!(codes.windows(2).all(|pair| pair[0] == pair[1]), "{codes:?}");
         codes.remove(0)
+    }
+
+    /// Changes the channel's configuration, signed by all administrators.
+    pub async fn configure(&self, peers: &[&TestPeer], config: &Config) {
+        let admins = self.network.admins();
+        let admins: Vec<_> = admins.into_iter().map(|admin| admin as &dyn Signer).collect();
+        let bundle = peers[0].channel().bundle();
+        let update = tx::config_update(&bundle, config, &admins);
+        {
+            let mut chain = self.chain.lock();
+            let signer = &self.network.orderers[0].identity;
+            let (next, _) = tx::config_block(&bundle, chain.last().unwrap(), &update, signer);
+            self.orderer.push(next.clone());
+            chain.push(next);
+        }
+        for peer in peers {
+            let mut watch = peer.channel().config_watch();
+            let changed = watch.wait_for(|sequence| *sequence > bundle.sequence());
+            tokio::time::timeout(SOON, changed).await.unwrap().unwrap();
+        }
     }
 
     /// Has a proposal endorsed by `endorsers` and ordered.

@@ -106,7 +106,7 @@ pub fn digest(wanted: &Wanted) -> PvtDataDigest {
 /// Makes a good push a bad one.
 type Spoil = fn(&mut PrivatePayload);
 
-fn peer_of(world: &World, org: usize, name: &str) -> SigningIdentity {
+pub fn peer_of(world: &World, org: usize, name: &str) -> SigningIdentity {
     world.network.org(org).identity(name, NodeRole::Peer)
 }
 

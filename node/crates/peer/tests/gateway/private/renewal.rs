@@ -2,8 +2,10 @@
 
 use weft_types::Signer as _;
 
+use super::hostile::{Raw, digest, payload, peer_of};
 use super::{asking, implicit, only, push, wanted};
 use crate::node::{Node, until};
+use crate::support::CHANNEL;
 use crate::world::World;
 
 /// A connection shows the certificate of its handshake, and a stream on it that names a newer one
@@ -58,4 +60,29 @@ async fn exchanges_go_on_after_a_rest() {
         assert_eq!(a.pushes(&push).await, Ok(()));
         assert!(b.has(&push));
     }
+}
+
+/// A stream is as old as it is, but what is sent on it is judged by what holds now.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_revoked_gets_nothing_on_streams_that_are_open() {
+    let world = World::new().await;
+    let node = super::start(&world, 2, "peer0", &[]).await;
+    let mut good = Raw::open(&node, &peer_of(&world, 2, "peer6")).await;
+    let revoked = peer_of(&world, 1, "peer7");
+    let mut raw = Raw::open(&node, &revoked).await;
+    // Of the other organization, so that only the channel's configuration says who it is.
+    let secret = push(implicit(1), "value");
+    node.keep(&secret);
+    let digest = digest(&wanted(&secret, 0, &[]));
+    assert_eq!(raw.pull(CHANNEL, vec![digest.clone()]).await.len(), 1);
+    let mut network = world.network.clone();
+    network.orgs[0].revoke(&[revoked.certificate().clone()]);
+    world.configure(&[&node.peer], &network.config(CHANNEL)).await;
+    assert!(raw.pull(CHANNEL, vec![digest]).await.is_empty());
+    let before = node.transient();
+    let pushed = push(implicit(2), "value");
+    let said = raw.push(CHANNEL, Some(payload(&pushed))).await;
+    assert!(said.starts_with("the sender is no peer any more"), "{said}");
+    assert_eq!(node.transient(), before);
+    assert_eq!(good.push(CHANNEL, Some(payload(&pushed))).await, "");
 }
