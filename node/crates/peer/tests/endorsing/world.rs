@@ -185,6 +185,7 @@ impl World {
     }
 
     /// Changes the channel's configuration, signed by all administrators.
+    #[allow(dead_code, reason = "not every test that shares this file changes the configuration")]
     pub async fn configure(&self, peers: &[&TestPeer], config: &Config) {
         let admins = self.network.admins();
         let admins: Vec<_> = admins.into_iter().map(|admin| admin as &dyn Signer).collect();
