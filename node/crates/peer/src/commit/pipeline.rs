@@ -15,9 +15,9 @@
 //! of power in between loses the newest ones whole, and they are taken from the orderers again.
 //!
 //! A block whose private values this peer should have and does not waits a while for other members
-//! to send them ([`super::values`]); those before it are made known first. Hashes of private data
+//! to send them (`values`); those before it are made known first. Hashes of private data
 //! whose time is over go with a block, but not through what its transactions change: later blocks
-//! see that in a layer of its own ([`super::plan`]).
+//! see that in a layer of its own (`plan`).
 //!
 //! Dropping the sender of the first stage ends all three, after what they hold is written.
 

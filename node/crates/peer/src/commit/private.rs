@@ -3,7 +3,7 @@
 //!
 //! The chain holds hashes only. Values are kept here ([`keep`]); when the transaction turns out
 //! valid, they are stored in the same write as its block, after a check against the hashes
-//! ([`super::values`]); when it does not, they are dropped. What never comes back is dropped after
+//! (`values`); when it does not, they are dropped. What never comes back is dropped after
 //! [`RETENTION`] blocks (Fabric: core/transientstore, `transientBlockRetention`).
 //!
 //! Key in the column: transaction id (u16 length, text), height at endorsement (u64), SHA-256 of the

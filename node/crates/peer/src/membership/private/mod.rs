@@ -1,5 +1,5 @@
-//! Private data between peers: what [`Exchange`](crate::private::Exchange) asks, carried out over
-//! gossip streams, and the answers of this peer (Fabric: gossip/privdata, gossip/state).
+//! Private data between peers: what [`Exchange`] asks, carried out over gossip streams, and the
+//! answers of this peer (Fabric: gossip/privdata, gossip/state).
 //!
 //! - `link`: the streams to other peers that are kept for this;
 //! - `push`: values of a fresh endorsement, on their way to members;
