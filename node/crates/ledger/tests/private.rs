@@ -5,6 +5,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,13 +15,15 @@ use weft_ledger::kv::column::{EXPIRY, MISSING_PRIVATE, PRIVATE_DATA, PRIVATE_STA
 use weft_ledger::kv::memory::MemoryKv;
 use weft_ledger::kv::{Batch, Column, Direction, Durability, KeyRange, Kv, KvRead};
 use weft_ledger::private::{
-    Ending, Expiry, PrivateBatch, WritesKey, decode_purge, encode_purge, ending_with, ends_with,
-    expired_hashes, expiry_of_hashes, has_ended,
+    Ending, Expiry, PrivateBatch, WritesKey, WritesProof, decode_purge, encode_purge, ending_with,
+    ends_with, expired_hashes, expiry_of_hashes, has_ended,
 };
 use weft_ledger::state::{KvState, OverlayState, StateReader};
 use weft_ledger::updates::Update;
 use weft_ledger::{UpdateBatch, Version};
-use weft_protos::kvrwset::{KvMetadataWrite, KvWrite, KvrwSet};
+use weft_protos::kvrwset::{
+    HashedRwSet, KvMetadataWrite, KvMetadataWriteHash, KvWrite, KvWriteHash, KvrwSet,
+};
 
 const CC: &str = "cc";
 const COLL: &str = "coll";
@@ -310,6 +313,50 @@ fn a_purge_whose_writes_are_missing_takes_the_value_by_its_hash() {
     store.commit(2, &Block { purges: &["a"], is_missing: true, ..Block::default() });
     assert_eq!((store.value("a"), store.value("b")), (None, Some(("1".into(), 1))));
     assert_eq!(store.keys(1).unwrap(), ["b"]);
+}
+
+#[test]
+fn what_proves_writes() {
+    let renews = KvMetadataWrite { key: "m".into(), entries: Vec::new() };
+    let with = |mut set: KvrwSet| {
+        set.metadata_writes.push(renews.clone());
+        Bytes::from(set.encode_to_vec())
+    };
+    let whole = with(set(&[("a", Some("1")), ("b", Some("2")), ("c", None)]));
+    let hashed = |key: &str, value: Option<&str>| KvWriteHash {
+        key_hash: hash(key),
+        is_delete: value.is_none(),
+        value_hash: value.map(hash).unwrap_or_default(),
+        is_purge: false,
+    };
+    let metadata = KvMetadataWriteHash { key_hash: hash("m"), entries: Vec::new() };
+    let public = HashedRwSet {
+        hashed_writes: vec![hashed("a", Some("1")), hashed("b", Some("2")), hashed("c", None)],
+        metadata_writes: vec![metadata],
+        ..Default::default()
+    };
+    let sum = Bytes::copy_from_slice(&weft_crypto::sha256(&whole));
+    let strict = WritesProof::with_purged(sum.clone(), &public, BTreeSet::new());
+    assert_eq!(strict, WritesProof::new(sum.clone()));
+    let purged = WritesProof::with_purged(sum, &public, [hash("a")].into());
+    let rest = with(set(&[("b", Some("2")), ("c", None)]));
+    for (bytes, by_hash, by_rest) in [
+        (whole.clone(), true, true),
+        (rest, false, true),
+        // Another value of a key that goes anyway.
+        (with(set(&[("a", Some("9")), ("b", Some("2")), ("c", None)])), false, true),
+        (with(set(&[("b", Some("2"))])), false, false),
+        (with(set(&[("b", Some("3")), ("c", None)])), false, false),
+        (with(set(&[("b", Some("2")), ("c", Some("4"))])), false, false),
+        (with(set(&[("b", Some("2")), ("c", None), ("d", Some("4"))])), false, false),
+        (set(&[("b", Some("2")), ("c", None)]).encode_to_vec().into(), false, false),
+        (whole.slice(1..), false, false),
+        (Bytes::new(), false, false),
+    ] {
+        assert_eq!(strict.accepts(&bytes), by_hash, "{bytes:?}");
+        assert_eq!(strict.read(CC, COLL, bytes.clone()).is_ok(), by_hash, "{bytes:?}");
+        assert_eq!(purged.accepts(&bytes), by_rest, "{bytes:?}");
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::keys::{
 };
 use crate::Version;
 use crate::kv::column::{EXPIRY, MISSING_PRIVATE, PRIVATE_DATA, PRIVATE_STATE, PURGED};
-use crate::kv::{Batch, Column, Direction, Entries, KeyRange, KvError};
+use crate::kv::{Batch, Column, Direction, Entries, KeyRange, KvError, KvRead};
 use crate::rwset::is_delete;
 use crate::state::{CollectionKey, KvState, StateError, StateReader, VersionedValue};
 use crate::updates::PrivateUpdate;
@@ -283,19 +283,16 @@ impl<'a> PrivateBatch<'a> {
         let name = (key.namespace.to_owned(), key.collection.to_owned());
         let now = self.purges.get(&name);
         let mut purged = BTreeSet::new();
-        if now.is_none() && !self.is_earlier {
+        if self.is_earlier {
+            let hashes = keys_of(set).map(key_hash);
+            return purged_since(self.state.reader().as_ref(), key, hashes);
+        }
+        if now.is_none() {
             return Ok(purged);
         }
         for hash in keys_of(set).map(key_hash) {
-            let mut last = now.and_then(|now| now.get(&hash)).copied();
-            if self.is_earlier {
-                let stored = marker(key.namespace, key.collection, &hash);
-                let stored =
-                    self.state.reader().get(PURGED, &stored).map_err(PrivateError::Store)?;
-                let stored = stored.map(|stored| decode_purge(&stored)).transpose();
-                last = last.max(stored.map_err(PrivateError::Key)?);
-            }
-            if last.is_some_and(|last| last > key.version()) {
+            let last = now.and_then(|now| now.get(&hash));
+            if last.is_some_and(|last| *last > key.version()) {
                 purged.insert(hash);
             }
         }
@@ -379,6 +376,27 @@ impl<'a> PrivateBatch<'a> {
     }
 }
 
+/// Of the hashes of keys that a transaction wrote, those that a later transaction purged.
+///
+/// # Errors
+/// Fails where the store cannot be read.
+pub fn purged_since(
+    store: &dyn KvRead,
+    key: WritesKey<'_>,
+    hashes: impl IntoIterator<Item = Bytes>,
+) -> Result<BTreeSet<Bytes>, PrivateError> {
+    let mut purged = BTreeSet::new();
+    for hash in hashes {
+        let stored = store.get(PURGED, &marker(key.namespace, key.collection, &hash));
+        let stored = stored.map_err(PrivateError::Store)?.map(|stored| decode_purge(&stored));
+        let last = stored.transpose().map_err(PrivateError::Key)?;
+        if last.is_some_and(|last| last > key.version()) {
+            purged.insert(hash);
+        }
+    }
+    Ok(purged)
+}
+
 /// Whether what `block` wrote is gone from a ledger of `height` blocks, for a collection whose data
 /// lives for `block_to_live` blocks.
 #[must_use]
@@ -400,7 +418,7 @@ fn strip(set: &mut KvrwSet, purged: &BTreeSet<Bytes>) {
     set.metadata_writes.retain(|write| !purged.contains(&key_hash(&write.key)));
 }
 
-fn key_hash(key: impl AsRef<str>) -> Bytes {
+pub(super) fn key_hash(key: impl AsRef<str>) -> Bytes {
     Bytes::copy_from_slice(&weft_crypto::sha256(key.as_ref().as_bytes()))
 }
 

@@ -2,7 +2,7 @@
 //! what was purged, and what ends with which block.
 //!
 //! Who is a member of a collection, and where writes come from, is for the peer to know. Here is
-//! how they lie in the store ([`WritesKey`], [`Expiry`]), what comes of them in one write
+//! how they lie in the store ([`WritesKey`], [`Expiry`]), how they are known ([`WritesProof`]), what comes of them in one write
 //! ([`PrivateBatch`]), and which hashes a block takes away because their time is over
 //! ([`expired_hashes`]).
 //!
@@ -16,9 +16,11 @@
 mod batch;
 mod expiry;
 mod keys;
+mod proof;
 
-pub use batch::{PrivateBatch, PrivateError, has_ended};
+pub use batch::{PrivateBatch, PrivateError, has_ended, purged_since};
 pub use expiry::{ExpiryError, ending_with, expired_hashes, expiry_of_hashes};
 pub use keys::{
     Ending, Expiry, KeyError, WritesKey, decode_purge, encode_purge, ends_with, place_of,
 };
+pub use proof::WritesProof;

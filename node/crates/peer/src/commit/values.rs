@@ -13,8 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use weft_ledger::kv::column::{EXPIRY, TRANSIENT};
 use weft_ledger::kv::{Batch, KvError};
-use weft_ledger::private::{PrivateBatch, PrivateError, WritesKey, ending_with};
-use weft_ledger::rwset::private_writes;
+use weft_ledger::private::{PrivateBatch, PrivateError, WritesKey, WritesProof, ending_with};
 use weft_ledger::state::OverlayState;
 use weft_ledger::{Ledger, UpdateBatch, Version};
 use weft_protos::kvrwset::KvrwSet;
@@ -39,7 +38,7 @@ pub(crate) struct BlockValues {
 #[derive(Debug)]
 struct CollectionWrites {
     digest: Digest,
-    hash: Bytes,
+    proof: WritesProof,
     collection: Collection,
     is_member: bool,
     endorsers: Vec<Bytes>,
@@ -105,7 +104,7 @@ impl BlockValues {
         let wanted = wanted.map(|writes| Wanted {
             digest: writes.digest.clone(),
             collection: writes.collection.clone(),
-            hash: writes.hash.clone(),
+            proof: writes.proof.clone(),
             endorsers: writes.endorsers.clone(),
         });
         wanted.collect()
@@ -214,7 +213,7 @@ impl BlockValues {
                 let tx_id = tx_id.to_owned();
                 self.writes.push(CollectionWrites {
                     digest: Digest { block, index, tx_id, namespace, collection: name },
-                    hash: written.private_hash.clone(),
+                    proof: WritesProof::new(written.private_hash.clone()),
                     collection: collection.clone(),
                     is_member,
                     endorsers: endorsed.endorsers.iter().map(|e| e.serialized().clone()).collect(),
@@ -252,7 +251,7 @@ impl CollectionWrites {
     /// Takes these writes, if they are the ones.
     fn take(&mut self, bytes: &Bytes) -> bool {
         let Digest { namespace, collection, .. } = &self.digest;
-        let set = private_writes(namespace, collection, &self.hash, bytes.clone());
+        let set = self.proof.read(namespace, collection, bytes.clone());
         // Other bytes are of another simulation, or of a peer that errs; the right ones may come.
         self.found = set.ok().map(|set| Writes { bytes: bytes.clone(), set });
         self.found.is_some()

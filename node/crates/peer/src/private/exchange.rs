@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::RwLock;
+use weft_ledger::private::WritesProof;
 use weft_types::{BlockNumber, TxId};
 
 use super::Collection;
@@ -32,13 +33,13 @@ pub struct Wanted {
     pub digest: Digest,
     /// The collection as it is defined.
     pub collection: Collection,
-    /// SHA-256 of the encoded writes, as the chain has it.
-    pub hash: Bytes,
+    /// How they are known.
+    pub proof: WritesProof,
     /// Serialized identities of the transaction's endorsers: they had the writes.
     pub endorsers: Vec<Bytes>,
 }
 
-/// Private writes that another peer sent. Their hash is the wanted one.
+/// Private writes that another peer sent. They are the wanted ones.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Found {
     /// What they are.
@@ -112,8 +113,8 @@ pub trait Exchange: Send + Sync + 'static {
     /// Fails when fewer than [`Collection::required_peers`] have them.
     async fn push(&self, channel: &Channel, push: Push) -> Result<(), PushError>;
 
-    /// Asks members for private writes, the endorsers first. What comes back is checked against
-    /// the hash. What nobody has in time is left out.
+    /// Asks members for private writes, the endorsers first. What comes back is checked
+    /// ([`Wanted::proof`]). What nobody has in time is left out.
     async fn pull(&self, channel: &Channel, wanted: Vec<Wanted>) -> Vec<Found>;
 }
 

@@ -10,8 +10,8 @@
 //! member of a collection gets what was written before, and one that is no member any more asks
 //! for nothing. Nobody can give what its collection's block to live has ended; it is struck off.
 //!
-//! Other members' peers can have purged a key of a transaction's writes. What they then send does
-//! not have the hash of the block and is not taken, so these writes stay missing as a whole.
+//! Where keys of a transaction's writes were purged since, the rest of them is taken, too: other
+//! peers do not have more.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,8 +24,10 @@ use tokio_util::sync::CancellationToken;
 use weft_ledger::BlockStoreError;
 use weft_ledger::kv::column::MISSING_PRIVATE;
 use weft_ledger::kv::{Batch, Direction, Durability, Entries, KeyRange, KvError};
-use weft_ledger::private::{KeyError, PrivateBatch, PrivateError, WritesKey, has_ended};
-use weft_ledger::rwset::private_writes;
+use weft_ledger::private::{
+    KeyError, PrivateBatch, PrivateError, WritesKey, WritesProof, has_ended, purged_since,
+};
+use weft_ledger::rwset::CollectionRwSet;
 use weft_types::{BlockNumber, ChannelId, MspId, block};
 
 use super::recorded::Recorded;
@@ -265,7 +267,9 @@ fn wanted(channel: &Channel, list: &List, from: usize) -> Result<Vec<Wanted>, Re
         let recorded = raw.cloned().and_then(Recorded::read);
         let collection = list.collections.get(&(namespace.clone(), name.clone()));
         let (Some(recorded), Some(collection)) = (recorded, collection) else { continue };
-        let Some(hash) = recorded.hash(namespace, name).cloned() else { continue };
+        let Some(part) = recorded.collection(namespace, name) else { continue };
+        let key = WritesKey { namespace, collection: name, block: *number, place: *index };
+        let proof = proof(channel, key, part).map_err(ReconcileError::Work)?;
         wanted.push(Wanted {
             digest: Digest {
                 block: *number,
@@ -275,11 +279,23 @@ fn wanted(channel: &Channel, list: &List, from: usize) -> Result<Vec<Wanted>, Re
                 collection: name.clone(),
             },
             collection: collection.clone(),
-            hash,
+            proof,
             endorsers: recorded.endorsers,
         });
     }
     Ok(wanted)
+}
+
+/// How the writes of a transaction are known, by what was purged up to now.
+fn proof(
+    channel: &Channel,
+    key: WritesKey<'_>,
+    part: &CollectionRwSet,
+) -> Result<WritesProof, PrivateError> {
+    let writes = part.hashed.hashed_writes.iter().map(|write| write.key_hash.clone());
+    let metadata = part.hashed.metadata_writes.iter().map(|write| write.key_hash.clone());
+    let purged = purged_since(channel.ledger().kv().as_ref(), key, writes.chain(metadata))?;
+    Ok(WritesProof::with_purged(part.private_hash.clone(), &part.hashed, purged))
 }
 
 /// Stores what was sent, as far as it is what was asked for. How much that is.
@@ -288,7 +304,7 @@ fn store(channel: &Channel, asked: &[Wanted], sent: Vec<Found>) -> Result<u64, R
     for Found { digest, writes } in sent {
         let Some(wanted) = asked.iter().find(|wanted| wanted.digest == digest) else { continue };
         let (namespace, name) = (digest.namespace.as_str(), digest.collection.as_str());
-        let set = match private_writes(namespace, name, &wanted.hash, writes.clone()) {
+        let set = match wanted.proof.read(namespace, name, writes.clone()) {
             Ok(set) => set,
             Err(error) => {
                 tracing::warn!(error = %report(&error), "a peer sent other private data than was asked for");

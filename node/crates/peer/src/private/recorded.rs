@@ -1,7 +1,7 @@
 //! What a committed transaction says of private data.
 
 use bytes::Bytes;
-use weft_ledger::rwset::TxRwSet;
+use weft_ledger::rwset::{CollectionRwSet, TxRwSet};
 use weft_types::ParsedEnvelope;
 use weft_types::transaction::ParsedTransaction;
 
@@ -27,10 +27,10 @@ impl Recorded {
         Some(Self { tx_id, rwset, endorsers: endorsers.collect() })
     }
 
-    /// The hash of its writes to a collection; `None` where it has none.
-    pub(crate) fn hash(&self, namespace: &str, collection: &str) -> Option<&Bytes> {
+    /// What it wrote to a collection, in hashes; `None` where it wrote nothing.
+    pub(crate) fn collection(&self, namespace: &str, name: &str) -> Option<&CollectionRwSet> {
         let parts = &self.rwset.namespace(namespace)?.collections;
-        let part = parts.iter().find(|part| part.collection == collection)?;
-        Some(&part.private_hash).filter(|hash| !hash.is_empty())
+        let part = parts.iter().find(|part| part.collection == name)?;
+        Some(part).filter(|part| !part.private_hash.is_empty())
     }
 }

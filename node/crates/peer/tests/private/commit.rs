@@ -9,7 +9,7 @@ use weft_peer::commit::private::{held, keep};
 use weft_types::ValidationCode::{EndorsementPolicyFailure, Valid};
 
 use crate::support::CHAINCODE;
-use crate::world::{BOTH, ONE, World, values};
+use crate::world::{BOTH, ONE, SOON, World, values};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_endorsers_sent_is_taken_by_collection() {
@@ -71,7 +71,7 @@ async fn what_is_not_here_is_pulled_at_once_for_the_block() {
     assert_eq!(places, [1, 2, 3]);
     let wanted = &asked[0][0];
     assert_eq!((wanted.digest.block, &wanted.digest.tx_id), (2, &pulled.draft.id()));
-    assert_eq!(wanted.hash, weft_crypto::sha256(&pulled.bytes)[..]);
+    assert_eq!(*wanted.proof.hash(), weft_crypto::sha256(&pulled.bytes)[..]);
     assert_eq!(wanted.collection.members.len(), 2);
     let endorser = weft_types::Signer::serialized_identity(&world.network.org(1).peer);
     assert_eq!(wanted.endorsers, [endorser]);
@@ -122,10 +122,12 @@ async fn a_block_that_waits_holds_nobody_before_it_and_no_shutdown() {
     world.order(&[waits.envelope()]);
     world.order_other();
     world.script.open.send_replace(false);
+    world.pull_timeout = Duration::from_secs(3600);
     let channels = world.channels(1);
     let channel = channels.join(world.chain[0].clone()).await.unwrap();
     let mut height = channel.height_watch();
-    height.wait_for(|height| *height == 4).await.unwrap();
+    let told = tokio::time::timeout(SOON, height.wait_for(|height| *height == 4)).await;
+    told.expect("blocks before the one that waits are made known").unwrap();
     while world.script.asked() == 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }

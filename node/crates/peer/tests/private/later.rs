@@ -60,6 +60,37 @@ async fn a_purged_key_does_not_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_rest_of_purged_writes_is_taken() {
+    let mut world = World::new().await;
+    let peer = world.peer(1).await;
+    let first = world.tx(BOTH, &[("a", Some("1")), ("b", Some("1")), ("c", None)]);
+    let other = world.tx(BOTH, &[("a", Some("2"))]);
+    let purge = world.purge(BOTH, "a");
+    world.order(&[first.envelope(), other.envelope()]);
+    world.order(&[purge.envelope()]);
+    peer.reaches(4).await;
+    // Other peers have purged the key, and have nothing else of the second transaction.
+    let rest = world.tx(BOTH, &[("b", Some("1")), ("c", None)]).bytes;
+    let less = world.tx(BOTH, &[("b", Some("1"))]).bytes;
+    let changed = world.tx(BOTH, &[("b", Some("2")), ("c", None)]).bytes;
+    world.script.answer(&other, bytes::Bytes::new());
+    world.script.answer(&purge, bytes::Bytes::new());
+    for wrong in [less, changed] {
+        world.script.answer(&first, wrong);
+        let asked = world.script.asked.lock().len();
+        world.reconcile_until(&peer, || world.script.asked.lock().len() > asked + 2).await;
+        assert!(peer.is_missing(BOTH, 2, 0));
+    }
+    world.script.answer(&first, rest.clone());
+    world.reconcile_until(&peer, || !peer.is_missing(BOTH, 2, 0)).await;
+    assert_eq!(peer.writes(BOTH, 2, 0), Some(rest));
+    assert_eq!(peer.value(BOTH, "b"), Some(("1".into(), 2)));
+    assert_eq!(peer.writes(BOTH, 2, 1), Some(bytes::Bytes::new()));
+    assert!(peer.is_missing(BOTH, 3, 0), "the purge itself is of its own hash");
+    peer.channels.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_new_member_gets_what_was_written_before() {
     let mut world = World::new().await;
     let peer = world.peer(2).await;

@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use bytes::Bytes;
-use weft_crypto::sha256;
+use weft_ledger::private::WritesProof;
 use weft_protos::gossip::{PvtDataDigest, PvtDataElement};
 
 use crate::membership::Member;
@@ -21,7 +20,7 @@ pub(super) struct Question {
 }
 
 struct Missing {
-    hash: Bytes,
+    proof: WritesProof,
     /// Whom to ask, the next one first.
     peers: VecDeque<Arc<Member>>,
     is_asked: bool,
@@ -30,7 +29,7 @@ struct Missing {
 /// What an answer came to.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
-    /// What has the hash that is wanted.
+    /// What is what was wanted.
     pub(super) found: Vec<Found>,
     /// What the peer sent something else for.
     pub(super) wrong: Vec<Digest>,
@@ -47,7 +46,7 @@ impl Plan {
     /// Adds what is wanted, and whom to ask for it, the best one first.
     pub(super) fn add(&mut self, wanted: Wanted, peers: impl IntoIterator<Item = Arc<Member>>) {
         let peers = peers.into_iter().collect();
-        let missing = Missing { hash: wanted.hash, peers, is_asked: false };
+        let missing = Missing { proof: wanted.proof, peers, is_asked: false };
         self.missing.insert(wanted.digest, missing);
     }
 
@@ -81,7 +80,7 @@ impl Plan {
                 continue;
             }
             let Some(missing) = self.missing.get(&digest) else { continue };
-            let hit = element.payload.into_iter().find(|writes| sha256(writes) == *missing.hash);
+            let hit = element.payload.into_iter().find(|writes| missing.proof.accepts(writes));
             left.remove(&digest);
             match hit {
                 Some(writes) => {

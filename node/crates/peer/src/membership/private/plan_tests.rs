@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use weft_crypto::sha256;
+use weft_ledger::private::WritesProof;
 use weft_protos::gossip::PvtDataElement;
 use weft_testkit::Network;
 use weft_types::{MspId, Signer as _};
@@ -45,7 +46,7 @@ fn wanted(index: u32) -> Wanted {
             collection: "secrets".to_owned(),
         },
         collection: Collection::implicit("secrets", org),
-        hash: sha256(&value(index)).to_vec().into(),
+        proof: WritesProof::new(sha256(&value(index)).to_vec().into()),
         endorsers: Vec::new(),
     }
 }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use weft_ledger::kv::column::{PRIVATE_DATA, TRANSIENT};
 use weft_ledger::kv::{Batch, Direction, Durability, KeyRange};
-use weft_ledger::private::WritesKey;
+use weft_ledger::private::{WritesKey, WritesProof};
 use weft_msp::policy::dsl;
 use weft_package::Connection;
 use weft_peer::commit::private;
@@ -87,9 +87,9 @@ pub fn wanted(push: &Push, index: u32, endorsers: &[&Node]) -> Wanted {
         namespace: push.namespace.clone(),
         collection: push.collection.name.clone(),
     };
-    let hash = weft_crypto::sha256(&push.writes).to_vec().into();
+    let proof = WritesProof::new(weft_crypto::sha256(&push.writes).to_vec().into());
     let endorsers = endorsers.iter().map(|node| node.identity.serialized_identity()).collect();
-    Wanted { digest, collection: push.collection.clone(), hash, endorsers }
+    Wanted { digest, collection: push.collection.clone(), proof, endorsers }
 }
 
 /// Settings that let tests wait shortly for who is not there.
