@@ -8,12 +8,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::time::timeout;
 use weft_ledger::BlockStoreError;
 use weft_ledger::kv::KvError;
 use weft_protos::ext::decode;
 use weft_protos::gossip::gossip_message::Content;
 use weft_protos::gossip::{
-    Envelope, GossipMessage, PrivateDataMessage, PvtDataElement, RemotePvtDataRequest,
+    Envelope, GossipMessage, PrivateDataMessage, PrivatePayload, PvtDataElement,
+    RemotePvtDataRequest,
 };
 use weft_protos::kvrwset::KvrwSet;
 use weft_protos::rwset::tx_read_write_set::DataModel;
@@ -37,11 +39,13 @@ const ANSWER_BYTES: usize = 4 * 1024 * 1024;
 /// simulated more than once, but not any number of times.
 const MAX_VERSIONS: usize = 8;
 
+/// What a peer says to values that come after their transaction. It happens where one peer is slower
+/// to take them than the orderers are.
+pub(super) const COMMITTED: &str = "the transaction is committed";
+
 /// Why pushed values are not taken.
 #[derive(Debug, thiserror::Error)]
 enum PushRefusal {
-    #[error("the message is not complete")]
-    Incomplete,
     #[error("the writes have {size} bytes, more than {limit}")]
     TooLarge { size: usize, limit: usize },
     #[error("the transaction's id is not one: {0}")]
@@ -58,7 +62,7 @@ enum PushRefusal {
     Definition(#[source] DefinitionError),
     #[error("this peer's organization is not a member of the collection")]
     NotMember,
-    #[error("the transaction is committed")]
+    #[error("{COMMITTED}")]
     Committed,
     #[error("too many different writes of one transaction")]
     TooMany,
@@ -66,6 +70,25 @@ enum PushRefusal {
     Ledger(#[source] BlockStoreError),
     #[error("the transient store failed")]
     Store(#[source] KvError),
+}
+
+impl PushRefusal {
+    /// Whether a block that is not here yet can make it good.
+    fn may_pass(&self) -> bool {
+        matches!(self, Self::Collection { .. } | Self::NotMember)
+    }
+}
+
+/// Writes down why values are not taken, and gives the words for the other side.
+fn tell(remote: &Remote, refusal: &PushRefusal) -> String {
+    let (peer, org, reason) = (remote.id, &remote.org, report(refusal));
+    match refusal {
+        PushRefusal::Committed => {
+            tracing::debug!(?peer, %org, %reason, "did not take private data");
+        }
+        _ => tracing::warn!(?peer, %org, %reason, "refused private data"),
+    }
+    refusal.to_string()
 }
 
 impl Membership {
@@ -76,30 +99,60 @@ impl Membership {
         remote: &Remote,
         message: GossipMessage,
     ) -> Option<Envelope> {
-        let _place = self.0.private.answering.acquire().await.ok()?;
-        let (membership, remote) = (self.clone(), remote.clone());
-        // The store is on disk.
-        let answer = move || membership.answer(&remote, message);
-        tokio::task::spawn_blocking(answer).await.ok().flatten()
-    }
-
-    fn answer(&self, remote: &Remote, message: GossipMessage) -> Option<Envelope> {
         let GossipMessage { nonce, channel, content, .. } = message;
         match content? {
             Content::PrivateData(pushed) => {
-                let taken = self.take_pushed(remote, &channel, pushed);
-                if let Err(refusal) = &taken {
-                    let reason = report(refusal);
-                    tracing::warn!(peer = ?remote.id, org = %remote.org, %reason, "refused private data");
-                }
-                let error = taken.err().map(|refusal| refusal.to_string());
+                let taken = self.take_in_time(remote, &channel, pushed).await?;
+                let error = taken.err().map(|refusal| tell(remote, &refusal));
                 Some(message::acknowledgement(nonce, error.unwrap_or_default()))
             }
             Content::PrivateReq(request) => {
-                let elements = self.look_up(remote, &channel, request);
-                Some(message::private_response(nonce, channel, elements))
+                let name = channel.clone();
+                let look_up =
+                    move |it: &Self, remote: &Remote| it.look_up(remote, &channel, request);
+                let elements = self.in_turn(remote, look_up).await?;
+                Some(message::private_response(nonce, name, elements))
             }
             _ => None,
+        }
+    }
+
+    /// Does what reads and writes the store, which is on disk, when it is its turn. `None` when the
+    /// peer is ending.
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        remote: &Remote,
+        work: impl FnOnce(&Self, &Remote) -> T + Send + 'static,
+    ) -> Option<T> {
+        let _place = self.0.private.answering.acquire().await.ok()?;
+        let (membership, remote) = (self.clone(), remote.clone());
+        tokio::task::spawn_blocking(move || work(&membership, &remote)).await.ok()
+    }
+
+    /// Takes pushed values. A peer that endorses as soon as a collection is defined can be ahead of
+    /// this one by the block that does it; then they are looked at again when the block is here.
+    async fn take_in_time(
+        &self,
+        remote: &Remote,
+        channel: &Bytes,
+        pushed: PrivateDataMessage,
+    ) -> Option<Result<(), PushRefusal>> {
+        let payload = pushed.payload.unwrap_or_default();
+        let height = payload.private_sim_height;
+        let ahead = self.common_channel(remote, channel).filter(|here| here.height() < height);
+        let again = (channel.clone(), payload.clone());
+        let take = |(channel, payload): (Bytes, PrivatePayload)| {
+            move |it: &Self, remote: &Remote| it.take_pushed(remote, &channel, payload)
+        };
+        let taken = self.in_turn(remote, take((channel.clone(), payload))).await?;
+        match (ahead, taken) {
+            (Some(here), Err(refusal)) if refusal.may_pass() => {
+                let limit = self.0.options.private_data.push_timeout / 3;
+                let mut heights = here.height_watch();
+                let _ = timeout(limit, heights.wait_for(|at| *at >= height)).await;
+                self.in_turn(remote, take(again)).await
+            }
+            (_, taken) => Some(taken),
         }
     }
 
@@ -108,9 +161,8 @@ impl Membership {
         &self,
         remote: &Remote,
         channel: &[u8],
-        pushed: PrivateDataMessage,
+        payload: PrivatePayload,
     ) -> Result<(), PushRefusal> {
-        let payload = pushed.payload.ok_or(PushRefusal::Incomplete)?;
         let (writes, limit) = (payload.private_rwset, self.0.options.private_data.max_bytes);
         if writes.len() > limit {
             return Err(PushRefusal::TooLarge { size: writes.len(), limit });
@@ -148,8 +200,11 @@ impl Membership {
     ) -> Result<(), PushRefusal> {
         let ledger = channel.ledger();
         let _keeping = self.0.private.keeping.lock();
-        if ledger.blocks().transaction(tx_id).map_err(PushRefusal::Ledger)?.is_some() {
-            return Err(PushRefusal::Committed);
+        if let Some(at) = ledger.blocks().transaction(tx_id).map_err(PushRefusal::Ledger)? {
+            let stored = ledger.private_writes(chaincode, name, at.block, at.index);
+            let stored = stored.map_err(PushRefusal::Store)?;
+            // It was quicker to ask for them.
+            return if stored == Some(writes) { Ok(()) } else { Err(PushRefusal::Committed) };
         }
         let held = private::held(ledger, tx_id, chaincode, name).map_err(PushRefusal::Store)?;
         if held.contains(&writes) {
@@ -227,12 +282,16 @@ impl MayHave<'_> {
 fn payload(channel: &Channel, asked: &Digest) -> Vec<Bytes> {
     let ledger = channel.ledger();
     let Digest { block, index, tx_id, namespace, collection } = asked;
-    let found = match ledger.private_writes(namespace, collection, *block, *index) {
-        Ok(Some(writes)) => Ok(vec![writes]),
-        Ok(None) => private::held(ledger, tx_id, namespace, collection),
-        Err(error) => Err(error),
+    let stored = || ledger.private_writes(namespace, collection, *block, *index);
+    let found = || match stored()? {
+        Some(writes) => Ok(vec![writes]),
+        None => match private::held(ledger, tx_id, namespace, collection)? {
+            // The block may have been written between the two looks, and moved them.
+            held if held.is_empty() => Ok(Vec::from_iter(stored()?)),
+            held => Ok(held),
+        },
     };
-    found.unwrap_or_else(|error| {
+    found().unwrap_or_else(|error: KvError| {
         tracing::error!(channel = %channel.id(), %error, "failed to look up private data");
         Vec::new()
     })

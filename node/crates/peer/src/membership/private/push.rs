@@ -14,6 +14,7 @@ use weft_protos::gossip::{Envelope, PrivatePayload};
 use weft_protos::peer::CollectionConfigPackage;
 use weft_types::MspId;
 
+use super::answer::COMMITTED;
 use super::link::Kind;
 use super::random;
 use crate::channel::Channel;
@@ -174,6 +175,10 @@ impl Membership {
             Err(error) => error.to_string(),
         };
         let (peer, org) = (&peer.endpoint, peer.identity.msp_id());
+        if reason == COMMITTED {
+            tracing::debug!(%peer, %org, collection = parcel.what, "a peer has the block already");
+            return (false, sick);
+        }
         tracing::warn!(%peer, %org, collection = parcel.what, %reason, "a peer did not take private data");
         (false, sick)
     }

@@ -5,7 +5,8 @@ use weft_peer::commit::private;
 use weft_testkit::tx;
 use weft_types::{ChannelId, Signer, ValidationCode};
 
-use super::{CHAINCODE, define, meet, shared, start};
+use super::hostile::{Raw, payload, peer_of};
+use super::{CHAINCODE, define, meet, push, shared, start};
 use crate::node::Node;
 use crate::support::CHANNEL;
 use crate::world::World;
@@ -46,4 +47,12 @@ async fn a_block_finds_what_is_missing() {
     assert_eq!(value(&b), Some(Bytes::from_static(b"value")));
     assert_ne!(value(&c), Some(Bytes::from_static(b"value")));
     assert_eq!([a.transient(), b.transient(), c.transient()], [0, 0, 0]);
+    // A push that comes now is late. It is taken for what it is: the same, or not.
+    let mut late = push(shared("ours", &[1]), "other");
+    late.tx_id = tx_id;
+    let mut raw = Raw::open(&b, &peer_of(&world, 2, "peer7")).await;
+    assert_eq!(raw.push(CHANNEL, Some(payload(&late))).await, "the transaction is committed");
+    late.writes = values.ns_pvt_rwset[0].collection_pvt_rwset[0].rwset.clone();
+    assert_eq!(raw.push(CHANNEL, Some(payload(&late))).await, "");
+    assert_eq!(b.transient(), 0);
 }

@@ -16,7 +16,7 @@ use weft_protos::gossip::{Envelope, PrivatePayload, PvtDataDigest, PvtDataElemen
 use weft_types::ChannelId;
 
 use super::fake::id_of;
-use super::{asking, implicit, meet, push, quick, start, wanted, writes};
+use super::{asking, define, implicit, meet, push, quick, shared, start, wanted, writes};
 use crate::node::{Node, until};
 use crate::support::CHANNEL;
 use crate::world::World;
@@ -150,7 +150,7 @@ async fn bad_pushes_are_refused_with_a_reason() {
         assert!(said.len() < 400, "{said}");
         assert_eq!(node.transient(), 0, "{reason}");
     }
-    assert_eq!(raw.push(CHANNEL, None).await, "the message is not complete");
+    assert!(raw.push(CHANNEL, None).await.contains("is not one"));
     let bad = PrivatePayload { tx_id: committed.to_string(), ..good.clone() };
     assert_eq!(raw.push(CHANNEL, Some(bad)).await, "the transaction is committed");
     assert_eq!(node.transient(), 0);
@@ -171,6 +171,32 @@ async fn only_organizations_of_the_channel_push_and_ask() {
     assert_eq!(node.transient(), 0);
     node.keep(&secret);
     assert!(raw.pull(CHANNEL, vec![digest(&wanted(&secret, 0, &[]))]).await.is_empty());
+}
+
+/// Not hostile, but as early: the sender has the block that defines the collection, the receiver
+/// has not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_waits_for_the_block_that_defines_its_collection() {
+    let world = World::new().await;
+    let mut setup = quick();
+    setup.private_data.push_timeout = Duration::from_secs(60);
+    let a = start(&world, 1, "peer0", &[]).await;
+    let node = Node::start_on(&world, 2, "peer0", &[], setup).await;
+    let mut raw = Raw::open(&node, &peer_of(&world, 1, "peer7")).await;
+    let collection = shared("late", &[1, 2]);
+    let early = push(collection.clone(), "value");
+    // Nobody can wait for a block that is here.
+    let said = raw.push(CHANNEL, Some(payload(&early))).await;
+    assert!(said.contains("is not known"), "{said}");
+    // Two approvals and the definition.
+    let height = node.peer.channel().height() + 3;
+    let ahead = PrivatePayload { private_sim_height: height, ..payload(&early) };
+    let peers = [&a.peer, &node.peer];
+    let collections = [collection];
+    let (said, ()) =
+        tokio::join!(raw.push(CHANNEL, Some(ahead)), define(&world, &peers, &collections));
+    assert_eq!(said, "");
+    assert!(node.has(&early));
 }
 
 #[tokio::test(flavor = "multi_thread")]
