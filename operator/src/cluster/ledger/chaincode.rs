@@ -145,6 +145,12 @@ pub fn is_approval_of(
         && collections::same(approved.collections.as_ref(), definition.collections.as_ref())
 }
 
+/// Whether a peer that knows of so many peers of each organization, by MSP id, knows of all that
+/// are here: private data goes to peers that are known.
+pub fn is_acquainted(known: &BTreeMap<String, usize>, here: &BTreeMap<String, usize>) -> bool {
+    here.iter().all(|(org, count)| known.get(org).is_some_and(|known| known >= count))
+}
+
 /// A chaincode, and everything that has to do with it here.
 #[derive(Clone, Copy)]
 pub struct ChaincodeInput<'a> {
@@ -502,7 +508,8 @@ impl Run<'_> {
         ChaincodeState::NeedsApprovals { missing, message }
     }
 
-    /// Ready when every peer knows of enough endorsers: then any Gateway serves.
+    /// Ready when every peer knows of enough endorsers: then any Gateway serves. Where there is
+    /// private data, every peer has to know the others as well.
     async fn await_endorsers(&self, views: &[View]) -> ChaincodeState {
         let fresh = !self.did.is_empty();
         let deadline = Instant::now() + if fresh { SETTLE } else { Duration::ZERO };
@@ -513,18 +520,42 @@ impl Run<'_> {
                 (!knows.unwrap_or(false)).then(|| view.node.name.clone())
             });
             let lacking: Vec<String> = join_all(asked).await.into_iter().flatten().collect();
-            if lacking.is_empty() {
+            let strangers = match lacking.is_empty() {
+                true => self.unacquainted(views).await,
+                false => Vec::new(),
+            };
+            if lacking.is_empty() && strangers.is_empty() {
                 return ChaincodeState::Ready;
             }
             if Instant::now() >= deadline {
-                let message = format!(
-                    "{} knows of no peers that satisfy the endorsement policy together",
-                    lacking.join(", ")
-                );
+                let (who, what) = match lacking.as_slice() {
+                    [] => (strangers, "all peers of the channel, which private data goes to"),
+                    _ => (lacking, "peers that satisfy the endorsement policy together"),
+                };
+                let message = format!("{} does not know of {what}", who.join(", "));
                 return ChaincodeState::Waiting(Waiting::new("EndorsersUnknown", message));
             }
             sleep(POLL).await;
         }
+    }
+
+    /// Peers that do not know of all others here, where private data has to find its way to them.
+    async fn unacquainted(&self, views: &[View]) -> Vec<String> {
+        if self.input.chaincode.collections.is_empty() {
+            return Vec::new();
+        }
+        let mut here: BTreeMap<String, usize> = BTreeMap::new();
+        for view in views {
+            *here.entry(view.node.msp_id.to_string()).or_default() += 1;
+        }
+        let here = &here;
+        let asked = views.iter().map(|view| async move {
+            let call = view.peer.known_peers(self.input.channel);
+            let known = self.access.within(&view.node, "the peers", call).await;
+            let knows = known.is_ok_and(|known| is_acquainted(&known, here));
+            (!knows).then(|| view.node.name.clone())
+        });
+        join_all(asked).await.into_iter().flatten().collect()
     }
 
     fn orderers_for(&self, holder: &str) -> Result<Vec<Orderer>, ClientError> {

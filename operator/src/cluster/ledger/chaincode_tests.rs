@@ -182,6 +182,18 @@ fn an_approval_counts_for_its_package_only() {
 }
 
 #[test]
+fn a_peer_is_acquainted_when_it_knows_everybody_who_is_here() {
+    let counts = |all: &[(&str, usize)]| -> BTreeMap<String, usize> {
+        all.iter().map(|(org, count)| ((*org).to_owned(), *count)).collect()
+    };
+    let here = counts(&[("AMSP", 2), ("BMSP", 1)]);
+    // More peers are elsewhere.
+    assert!(is_acquainted(&counts(&[("AMSP", 2), ("BMSP", 3), ("CMSP", 1)]), &here));
+    assert!(!is_acquainted(&counts(&[("AMSP", 1), ("BMSP", 1)]), &here));
+    assert!(!is_acquainted(&counts(&[("AMSP", 2)]), &here));
+}
+
+#[test]
 fn endorsers_are_chosen_by_the_policy() {
     let peers = [peer("a0", "AMSP"), peer("a1", "AMSP"), peer("b0", "BMSP")];
     let all: Vec<&NodeRef> = peers.iter().collect();
