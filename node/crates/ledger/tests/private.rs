@@ -417,6 +417,127 @@ fn a_renewed_value_lives_as_long_as_its_hash() {
     assert_eq!(versions(|what| !matches!(what, Ending::Writes)), 0);
 }
 
+/// What happens in a block to each of a few keys.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    Nothing,
+    Write(u8),
+    Delete,
+    Renew,
+    Purge,
+}
+
+const KEYS: [&str; 3] = ["a", "b", "c"];
+const VALUES: [&str; 3] = ["1", "2", "3"];
+
+fn any_change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        3 => Just(Change::Nothing),
+        4 => (0..3u8).prop_map(Change::Write),
+        1 => Just(Change::Delete),
+        2 => Just(Change::Renew),
+        1 => Just(Change::Purge),
+    ]
+}
+
+/// Commits a block; gives the private writes.
+fn commit_changes(store: &Store, number: u64, changes: [Change; 3], is_missing: bool) -> KvrwSet {
+    let (mut writes, mut renews, mut purges) = (Vec::new(), Vec::new(), Vec::new());
+    for (name, change) in KEYS.into_iter().zip(changes) {
+        match change {
+            Change::Nothing => {}
+            Change::Write(value) => writes.push((name, Some(VALUES[usize::from(value)]))),
+            Change::Delete => writes.push((name, None)),
+            Change::Renew if store.hash_version(name).is_some() => renews.push(name),
+            Change::Renew => {}
+            Change::Purge => purges.push(name),
+        }
+    }
+    let block = Block { writes: &writes, renews: &renews, purges: &purges, is_missing };
+    store.commit(number, &block);
+    writes.extend(purges.iter().map(|name| (*name, None)));
+    let renewed = |name: &&str| KvMetadataWrite { key: (*name).to_owned(), entries: Vec::new() };
+    KvrwSet { metadata_writes: renews.iter().map(renewed).collect(), ..set(&writes) }
+}
+
+fn is_missing(store: &Store, block: u64) -> bool {
+    store.kv.get(MISSING_PRIVATE, &key(block, 0).encode()).unwrap().is_some()
+}
+
+/// Values that a contract gets.
+fn readable(store: &Store) -> Vec<Option<(String, u64)>> {
+    let current = |name: &&str| store.value(name).filter(|v| Some(v.1) == store.hash_version(name));
+    KEYS.iter().map(current).collect()
+}
+
+fn check_promises(store: &Store, height: u64) {
+    for name in KEYS {
+        let (value, version) = (store.value(name), store.hash_version(name));
+        let found = store.state().get_hash(CC, COLL, &hash(name)).unwrap();
+        if let (Some((value, of)), Some(version)) = (&value, version) {
+            assert!(*of <= version, "{name}: no value is newer than its hash");
+            let is_same = found.unwrap().value == hash(value);
+            assert!(*of < version || is_same, "{name}: a value that is not of its hash");
+        }
+    }
+    for block in 0..height {
+        let (has, lacks) = (store.keys(block).is_some(), is_missing(store, block));
+        let ended = has_ended(block, store.lives, height);
+        assert_eq!(u8::from(has) + u8::from(lacks), u8::from(!ended), "block {block} of {height}");
+    }
+}
+
+proptest! {
+    /// Whatever is missing when, and found in whatever order: in the end a peer has what a peer
+    /// has that was there all the time.
+    #[test]
+    fn who_finds_everything_late_ends_like_who_had_it(
+        lives in 0..5u64,
+        blocks in prop::collection::vec(([any_change(), any_change(), any_change()], any::<bool>(), any::<u16>()), 1..14),
+    ) {
+        let (always, late) = (Store::new(lives), Store::new(lives));
+        let mut lost: Vec<(u64, KvrwSet)> = Vec::new();
+        let find = |lost: &mut Vec<(u64, KvrwSet)>, which: usize| {
+            let (block, writes) = lost.swap_remove(which % lost.len());
+            if is_missing(&late, block) {
+                late.find(block, writes);
+            }
+        };
+        for (number, (changes, is_missing, which)) in (0..).zip(&blocks) {
+            let writes = commit_changes(&always, number, *changes, false);
+            let same = commit_changes(&late, number, *changes, *is_missing);
+            assert_eq!(writes, same);
+            if *is_missing {
+                lost.push((number, writes));
+            }
+            if which % 3 == 0 && !lost.is_empty() {
+                find(&mut lost, usize::from(*which));
+            }
+            check_promises(&always, number + 1);
+            check_promises(&late, number + 1);
+        }
+        while !lost.is_empty() {
+            find(&mut lost, 0);
+        }
+        let height = blocks.len() as u64;
+        check_promises(&late, height);
+        for (had, found) in readable(&always).into_iter().zip(readable(&late)) {
+            // A value can outlive the writes that made it, where its metadata was written since;
+            // who did not have it in time does not get it any more.
+            prop_assert!(had == found || (lives > 0 && found.is_none()), "{:?} {:?}", had, found);
+        }
+        for block in 0..height {
+            prop_assert_eq!(always.keys(block), late.keys(block), "block {}", block);
+        }
+        // When everything has ended, nothing is left anywhere.
+        for store in [&always, &late].into_iter().filter(|_| lives > 0) {
+            (height..=height + lives + 1).for_each(|number| store.commit(number, &Block { is_missing: true, ..Block::default() }));
+            let values = KEYS.map(|name| (store.value(name), store.hash_version(name)));
+            prop_assert_eq!(values, [const { (None, None) }; 3]);
+        }
+    }
+}
+
 /// What ends is a matter of each peer's store: the bytes that commit hashes cover know nothing of it.
 #[test]
 fn what_ends_is_not_part_of_the_commit_hash() {

@@ -60,6 +60,11 @@ pub(crate) fn plan(
     ending: &BTreeSet<Vec<u8>>,
 ) -> Result<PrivatePlan, PlanError> {
     let mut plan = PrivatePlan::default();
+    for (namespace, updates) in updates.namespaces() {
+        for collection in updates.collections.keys() {
+            plan.look_up(state, bundle, namespace, collection)?;
+        }
+    }
     for (transaction, code) in transactions.iter().zip(codes) {
         let Outcome::Endorsed(Ok(endorsed)) = &transaction.outcome else { continue };
         if *code != ValidationCode::Valid || !has_private_writes(&endorsed.rwset) {
@@ -67,12 +72,7 @@ pub(crate) fn plan(
         }
         for part in &endorsed.rwset.namespaces {
             for collection in part.collections.iter().filter(|c| !c.private_hash.is_empty()) {
-                let name = (part.namespace.clone(), collection.collection.clone());
-                if !plan.collections.contains_key(&name)
-                    && let Some(found) = find(state, bundle, &name.0, &name.1)?
-                {
-                    plan.collections.insert(name, found);
-                }
+                plan.look_up(state, bundle, &part.namespace, &collection.collection)?;
             }
         }
     }
@@ -89,6 +89,25 @@ pub(crate) fn plan(
         plan.expired = Arc::new(expired.map_err(PlanError::Expiry)?);
     }
     Ok(plan)
+}
+
+impl PrivatePlan {
+    /// Looks a collection up, once.
+    fn look_up(
+        &mut self,
+        state: &dyn StateReader,
+        bundle: &Bundle,
+        namespace: &str,
+        collection: &str,
+    ) -> Result<(), PlanError> {
+        let name = (namespace.to_owned(), collection.to_owned());
+        if !self.collections.contains_key(&name)
+            && let Some(found) = find(state, bundle, namespace, collection)?
+        {
+            self.collections.insert(name, found);
+        }
+        Ok(())
+    }
 }
 
 /// A collection; a definition that is not in its form has none, on every peer alike.

@@ -34,7 +34,6 @@ use super::recorded::Recorded;
 use super::{Collection, Digest, Exchange, Found, Wanted, collections};
 use crate::channel::{Channel, Channels, report};
 use crate::commit::metrics::field;
-use crate::lifecycle::DefinitionError;
 
 /// What is asked for in one go.
 const BATCH: usize = 64;
@@ -54,9 +53,6 @@ pub enum ReconcileError {
     /// A stored key is not in its form.
     #[error("failed to read what private data is missing")]
     Key(#[source] KeyError),
-    /// A collection cannot be looked up.
-    #[error("failed to look up a collection")]
-    Collection(#[source] DefinitionError),
     /// A block cannot be read.
     #[error("failed to read a block with missing private data")]
     Block(#[source] BlockStoreError),
@@ -217,9 +213,15 @@ fn list(
         let name = (key.namespace.to_owned(), key.collection.to_owned());
         let range = KeyRange::prefix(WritesKey::prefix(&name.0, &name.1));
         next = range.end.clone();
-        let collection = collections::find(&state, &bundle, &name.0, &name.1);
-        let collection = collection.map_err(ReconcileError::Collection)?;
-        let Some(collection) = collection.filter(|found| found.has(org)) else { continue };
+        let collection = match collections::find(&state, &bundle, &name.0, &name.1) {
+            Ok(found) => found.filter(|found| found.has(org)),
+            // Others are looked for nevertheless.
+            Err(error) => {
+                tracing::warn!(error = %report(&error), "failed to look up a collection");
+                None
+            }
+        };
+        let Some(collection) = collection else { continue };
         for entry in Entries::new(kv.as_ref(), MISSING_PRIVATE, range, Direction::Forward, CHUNK) {
             let (stored, _) = entry.map_err(ReconcileError::Missing)?;
             let key = WritesKey::decode(&stored).map_err(ReconcileError::Key)?;

@@ -203,6 +203,26 @@ async fn a_purge_takes_a_key_from_state_and_kept_writes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_with_a_policy_of_its_own_stays_readable() {
+    let mut world = World::new().await;
+    let peer = world.peer(1).await;
+    let first = world.tx(BOTH, &[("a", Some("1"))]);
+    let mut policy = world.tx(BOTH, &[]);
+    policy.set_policy("a", "OR('Org2MSP.peer')");
+    let against = world.tx(BOTH, &[("a", Some("2"))]);
+    for tx in [&first, &policy, &against] {
+        tx.keep(&peer);
+        world.order(&[tx.envelope()]);
+    }
+    peer.reaches(5).await;
+    assert_eq!((peer.codes(3), peer.codes(4)), (vec![Valid], vec![EndorsementPolicyFailure]));
+    assert_eq!(peer.hash(BOTH, "a"), Some(3));
+    let found = peer.channel.ledger().simulator().get_private(CHAINCODE, BOTH, "a").unwrap();
+    assert_eq!(found.unwrap(), "1");
+    peer.channels.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn values_survive_a_restart_and_peers_agree() {
     let mut world = World::new().await;
     let first = world.tx(BOTH, &[("a", Some("1"))]);

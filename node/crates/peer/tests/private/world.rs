@@ -26,7 +26,7 @@ use weft_peer::lifecycle::{Definition, LedgerDefinitions, NAMESPACE, Parameters}
 use weft_peer::private::exchange::Push;
 use weft_peer::private::{Exchange, Found, Later, PushError, Wanted, reconcile};
 use weft_protos::common::{Block, Envelope};
-use weft_protos::kvrwset::{KvReadHash, KvWrite, KvWriteHash, KvrwSet};
+use weft_protos::kvrwset::{KvMetadataWrite, KvReadHash, KvWrite, KvWriteHash, KvrwSet};
 use weft_protos::lifecycle::StateMetadata;
 use weft_protos::peer::collection_config::Payload;
 use weft_protos::peer::collection_policy_config::Payload as Members;
@@ -319,6 +319,18 @@ impl Tx {
             self.draft.set.collection(CHAINCODE, &self.collection).hashed_writes.push(hashed);
             private.writes.push(KvWrite { key: (*key).to_owned(), is_delete, value });
         }
+        self.set_private(&private);
+    }
+
+    /// Sets the policy of a key.
+    pub fn set_policy(&mut self, key: &str, policy: &str) {
+        let collection = self.collection.clone();
+        self.draft.set.write_hash_policy(CHAINCODE, &collection, key, policy);
+        let renewed = KvMetadataWrite { key: key.to_owned(), entries: Vec::new() };
+        self.set_private(&KvrwSet { metadata_writes: vec![renewed], ..Default::default() });
+    }
+
+    fn set_private(&mut self, private: &KvrwSet) {
         self.bytes = private.encode_to_vec().into();
         let private_hash = hash(&self.bytes);
         let parts = &mut self.draft.set.namespace(CHAINCODE).2;
