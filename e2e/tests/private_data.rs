@@ -220,6 +220,36 @@ async fn an_endorser_killed_before_the_commit_still_has_the_value() {
     has_only_the_hash(&network, STRANGER, "k", &secret).await;
 }
 
+/// The only peer that has the value is down when the transaction commits.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_is_not_held_up_by_a_value_that_nobody_can_give() {
+    let network = LocalNetwork::start(&manifest()).await.unwrap();
+    network.kill("peer0.org2").await.unwrap();
+    let secret = canary();
+    let endorsing = network.gateway(0).unwrap().endorse(put("prices", "k", &secret)).await;
+    let (envelope, endorsed) = endorsing.unwrap();
+    // Started anew, the endorser has the value still, and sends it to nobody any more.
+    network.kill("peer0.org1").await.unwrap();
+    network.up().await.unwrap();
+    network.kill("peer0.org1").await.unwrap();
+    network.gateway(STRANGER).unwrap().send(envelope, &endorsed.tx_id).await.unwrap();
+
+    let member = network.gateway(1).unwrap();
+    let (code, _) = member.commit_status(&endorsed.tx_id).await.unwrap();
+    assert_eq!(code, weft_types::ValidationCode::Valid);
+    let error = value(&network, 1, "prices", "k").await.unwrap_err();
+    assert!(error.contains(NOT_HERE), "{error}");
+    let hash = ask(&network, 1, "GetPrivateHash", "prices", "k").await.unwrap();
+    assert_eq!(hash, hexadecimal(&weft_crypto::sha256(secret.as_bytes())));
+    member.submit(Call::new("asset", "Put", ["public", "v"])).await.unwrap();
+
+    network.up().await.unwrap();
+    network.settled().await.unwrap();
+    for org in MEMBERS {
+        arrives(&network, org, "prices", "k", &secret).await;
+    }
+}
+
 /// One more peer of a member begins at block 0, when every value has long been written.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_joins_later_gets_the_values_from_before() {
