@@ -124,3 +124,78 @@ pub(crate) fn has_private_writes(rwset: &TxRwSet) -> bool {
     let mut parts = rwset.namespaces.iter().flat_map(|part| &part.collections);
     parts.any(|part| !part.private_hash.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use std::sync::Arc;
+
+    use weft_ledger::kv::memory::MemoryKv;
+    use weft_protos::rwset::{CollectionPvtReadWriteSet, NsPvtReadWriteSet};
+    use weft_types::ChannelId;
+
+    use super::*;
+
+    fn ledger() -> Ledger {
+        Ledger::open(Arc::new(MemoryKv::new()), ChannelId::new("supply").unwrap()).unwrap()
+    }
+
+    fn values(collection: &str, writes: &'static str) -> TxPvtReadWriteSet {
+        let (collection_name, rwset) = (collection.to_owned(), writes.into());
+        let part = CollectionPvtReadWriteSet { collection_name, rwset };
+        let namespace = "cc".to_owned();
+        let part = NsPvtReadWriteSet { namespace, collection_pvt_rwset: vec![part] };
+        TxPvtReadWriteSet { ns_pvt_rwset: vec![part], ..Default::default() }
+    }
+
+    /// A record at a height, as earlier versions kept it or as this one does.
+    fn put(ledger: &Ledger, tx_id: &str, height: u64, digest: &[u8]) {
+        let key = [prefix(tx_id), height.to_be_bytes().to_vec(), digest.to_vec()].concat();
+        let mut batch = Batch::new();
+        batch.put(TRANSIENT, key, values("coll", "old").encode_to_vec());
+        ledger.kv().write(batch, Durability::Buffered).unwrap();
+    }
+
+    #[test]
+    fn what_is_kept_lies_side_by_side() {
+        let ledger = ledger();
+        for (collection, writes) in [("a", "1"), ("b", "2"), ("a", "3"), ("a", "1")] {
+            keep(&ledger, "tx", &values(collection, writes)).unwrap();
+        }
+        keep(&ledger, "tx2", &values("a", "4")).unwrap();
+        assert_eq!(records(&ledger, "tx").unwrap().len(), 3);
+        let mut found = held(&ledger, "tx", "cc", "a").unwrap();
+        found.sort();
+        assert_eq!(found, ["1", "3"]);
+        assert_eq!(held(&ledger, "tx", "cc", "b").unwrap(), ["2"]);
+        assert!(held(&ledger, "tx", "other", "b").unwrap().is_empty());
+        assert!(held(&ledger, "t", "cc", "a").unwrap().is_empty());
+    }
+
+    #[test]
+    fn records_of_earlier_versions_are_read() {
+        let ledger = ledger();
+        put(&ledger, "tx", 7, &[]);
+        keep(&ledger, "tx", &values("coll", "new")).unwrap();
+        assert_eq!(held(&ledger, "tx", "cc", "coll").unwrap(), ["old", "new"], "newest first");
+        let heights = records(&ledger, "tx").unwrap().into_iter().map(|(key, _)| height_of(&key));
+        assert_eq!(heights.collect::<Vec<_>>(), [Some(7), Some(0)]);
+    }
+
+    #[test]
+    fn what_never_came_is_dropped_in_the_end() {
+        let ledger = ledger();
+        put(&ledger, "old", 1000, &[0; 32]);
+        put(&ledger, "older version", 1000, &[]);
+        put(&ledger, "young", 1001, &[0xff; 32]);
+        let drop = |number: u64| {
+            let mut batch = Batch::new();
+            drop_old(&ledger, number, &mut batch).unwrap();
+            let left = batch.len();
+            ledger.kv().write(batch, Durability::Buffered).unwrap();
+            left
+        };
+        assert_eq!([drop(0), drop(1000), drop(1999), drop(2000), drop(3000)], [0, 0, 0, 2, 1]);
+    }
+}

@@ -333,3 +333,7 @@ fn store(channel: &Channel, asked: &[Wanted], sent: Vec<Found>) -> Result<u64, R
     }
     Ok(stored)
 }
+
+#[cfg(test)]
+#[path = "reconcile_tests.rs"]
+mod tests;
