@@ -137,6 +137,17 @@ impl LocalNetwork {
         Ok(Gateway::new(connection, channel.clone(), signer))
     }
 
+    /// The Gateway of one of an organization's peers, as its user.
+    ///
+    /// # Errors
+    /// When the organization or the peer is not there.
+    pub fn gateway_at(&self, org: usize, index: usize) -> anyhow::Result<Gateway> {
+        let entry = self.org(org)?;
+        let address = entry.peers.get(index).context("no such peer")?;
+        let signer = Arc::new(identity(&entry, &entry.user)?);
+        Ok(Gateway::new(connection(&entry, address)?, self.channel()?, signer))
+    }
+
     /// One of an organization's peers, as its administrator.
     ///
     /// # Errors

@@ -39,6 +39,13 @@ fn mistakes() -> Vec<(&'static str, &'static str, Value, &'static str)> {
         ("Channel", CHANNEL, json!({"policies": {"admins": "MOST Admins"}}), "MOST"),
         ("Chaincode", "asset", json!({"endorsementPolicy": "AND('Org1MSP.peer'"}), "olicy"),
         ("Chaincode", "asset", json!({"address": "contract:9999"}), "address"),
+        ("Chaincode", "asset", json!({"collections": [{"name": "a"}]}), "organizations"),
+        (
+            "Chaincode",
+            "asset",
+            json!({"collections": [{"name": "a", "organizations": ["nobody"]}]}),
+            "nobody",
+        ),
     ]
 }
 

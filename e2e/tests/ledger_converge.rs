@@ -344,6 +344,7 @@ fn asset(version: &str) -> model::Chaincode {
         env: Vec::new(),
         endorsement: Endorsement::Signature("OR('Org1MSP.peer','Org2MSP.peer')".to_owned()),
         init_required: false,
+        collections: Vec::new(),
     }
 }
 
@@ -357,21 +358,23 @@ async fn a_chaincode_is_installed_approved_committed_and_upgraded() {
     let address = format!("{HOST}:{port}");
     let (orderers, peers) = (case.of(Kind::Orderer), case.of(Kind::Peer));
     let members: Vec<MspId> = case.desired.members.keys().cloned().collect();
-    let converge = async |version: &str| {
-        let chaincode = asset(version);
-        let package = chaincode::package(&chaincode, &address).unwrap();
+    let once = async |chaincode: &model::Chaincode| {
+        let package = chaincode::package(chaincode, &address).unwrap();
         let input = ChaincodeInput {
             channel: &case.desired.id,
-            chaincode: &chaincode,
+            chaincode,
             package: &package,
             peers: &peers,
             members: &members,
             orderers: &orderers,
         };
+        chaincode::converge(&case.access, &input).await
+    };
+    let converge_to = async |chaincode: &model::Chaincode| {
         let deadline = Instant::now() + PATIENCE;
         let mut did = Vec::new();
         loop {
-            let outcome = chaincode::converge(&case.access, &input).await.unwrap();
+            let outcome = once(chaincode).await.unwrap();
             did.extend(outcome.did.iter().cloned());
             if outcome.state == ChaincodeState::Ready {
                 return (outcome, did);
@@ -380,6 +383,7 @@ async fn a_chaincode_is_installed_approved_committed_and_upgraded() {
             sleep(Duration::from_millis(100)).await;
         }
     };
+    let converge = async |version: &str| converge_to(&asset(version)).await;
     let (outcome, did) = converge("1.0").await;
     order(&did, &["Approved asset 1.0", "Committed asset 1.0 as sequence 1"]);
     assert_eq!((outcome.sequence, outcome.installed.len()), (Some(1), 2));
@@ -397,4 +401,32 @@ async fn a_chaincode_is_installed_approved_committed_and_upgraded() {
         &["Installed asset_1.1", "Approved asset 1.1", "Committed asset 1.1 as sequence 2"],
     );
     assert_eq!((outcome.sequence, outcome.version.as_deref()), (Some(2), Some("1.1")));
+
+    // A collection more is the next definition, which has private values; one less never is.
+    // The program that runs is the first version's.
+    let collections = vec![collection("deals")];
+    let with = model::Chaincode { collections, ..asset("1.0") };
+    let (outcome, did) = converge_to(&with).await;
+    order(&did, &["Approved asset 1.0", "Committed asset 1.0 as sequence 3"]);
+    assert_eq!(outcome.sequence, Some(3));
+    assert_eq!(converge_to(&with).await.1, Vec::<String>::new());
+    let call = Call::new("asset", "PutPrivate", ["deals", "k"]).with_transient("value", "s3cret");
+    gateway.submit(call).await.unwrap();
+    let get = Call::new("asset", "GetPrivate", ["deals", "k"]);
+    assert_eq!(gateway.evaluate(get).await.unwrap(), "s3cret");
+    let error = once(&asset("1.0")).await.unwrap_err().to_string();
+    assert!(error.contains("cannot be removed"), "{error}");
+}
+
+fn collection(name: &str) -> model::Collection {
+    model::Collection {
+        name: name.to_owned(),
+        members: weft_msp::policy::dsl::parse("OR('Org1MSP.member','Org2MSP.member')").unwrap(),
+        required_peers: 1,
+        maximum_peers: 1,
+        block_to_live: 0,
+        member_only_read: true,
+        member_only_write: true,
+        endorsement: None,
+    }
 }

@@ -20,6 +20,11 @@ use crate::api::{
 };
 use crate::manifest::Manifest;
 
+mod collections;
+
+use collections::ChannelMembers;
+pub use collections::Collection;
+
 /// Which object of a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectId {
@@ -205,6 +210,8 @@ pub struct Chaincode {
     pub endorsement: Endorsement,
     /// Whether `Init` comes first.
     pub init_required: bool,
+    /// Its collections of private data, in the manifest's order.
+    pub collections: Vec<Collection>,
 }
 
 /// What runs a contract.
@@ -577,7 +584,8 @@ impl Checker {
             None => inherited,
         };
         self.policies(&object, &channel.spec.policies);
-        let chaincodes = self.chaincodes(manifest, &name);
+        let members = ChannelMembers::new(&name, &channel.spec.organizations, members);
+        let chaincodes = self.chaincodes(manifest, &name, &members);
         Some(Channel {
             id: id?,
             organizations: channel.spec.organizations.clone(),
@@ -600,13 +608,18 @@ impl Checker {
         }
     }
 
-    fn chaincodes(&mut self, manifest: &Manifest, channel: &str) -> Option<Vec<Chaincode>> {
+    fn chaincodes(
+        &mut self,
+        manifest: &Manifest,
+        channel: &str,
+        members: &ChannelMembers<'_>,
+    ) -> Option<Vec<Chaincode>> {
         let mut names = BTreeSet::new();
         let mut all = Vec::new();
         for chaincode in manifest.chaincodes.iter().filter(|c| c.spec.channel_ref == channel) {
             let object = ObjectId::of(CHAINCODE, chaincode);
             self.name(&object);
-            let parsed = self.chaincode(&object, chaincode);
+            let parsed = self.chaincode(&object, members, chaincode);
             if let Some(parsed) = &parsed
                 && !names.insert(parsed.name.clone())
             {
@@ -618,10 +631,17 @@ impl Checker {
         all.into_iter().collect()
     }
 
-    fn chaincode(&mut self, object: &ObjectId, chaincode: &api::Chaincode) -> Option<Chaincode> {
+    fn chaincode(
+        &mut self,
+        object: &ObjectId,
+        members: &ChannelMembers<'_>,
+        chaincode: &api::Chaincode,
+    ) -> Option<Chaincode> {
         let spec = &chaincode.spec;
         let program = self.program(object, spec);
-        let endorsement = self.endorsement(object, spec.endorsement_policy.as_deref());
+        let endorsement = spec.endorsement_policy.as_deref().unwrap_or(DEFAULT_ENDORSEMENT);
+        let endorsement = self.policy(object, "spec.endorsementPolicy", endorsement);
+        let collections = self.collections(object, members, &spec.collections);
         if spec.version.is_empty() {
             self.problem(object, "spec.version", "must not be empty");
         }
@@ -637,6 +657,7 @@ impl Checker {
             env,
             endorsement: endorsement?,
             init_required: spec.init_required,
+            collections: collections?,
         })
     }
 
@@ -664,16 +685,13 @@ impl Checker {
         }
     }
 
-    fn endorsement(&mut self, object: &ObjectId, text: Option<&str>) -> Option<Endorsement> {
-        match text {
-            None => Some(Endorsement::ChannelPolicy(DEFAULT_ENDORSEMENT.to_owned())),
-            Some(path) if path.starts_with('/') => {
-                Some(Endorsement::ChannelPolicy(path.to_owned()))
-            }
-            Some(text) => self
-                .take(object, "spec.endorsementPolicy", dsl::parse(text))
-                .map(|_| Endorsement::Signature(text.to_owned())),
+    /// The path of a channel's policy, or the text of one.
+    fn policy(&mut self, object: &ObjectId, field: &str, text: &str) -> Option<Endorsement> {
+        if text.starts_with('/') {
+            return Some(Endorsement::ChannelPolicy(text.to_owned()));
         }
+        let parsed = self.take(object, field, dsl::parse(text));
+        parsed.map(|_| Endorsement::Signature(text.to_owned()))
     }
 
     /// Objects that name something that is not there.

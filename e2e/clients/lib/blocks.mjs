@@ -182,14 +182,24 @@ function* writesOf(readWriteSet) {
             const hashes = ledger.rwset.kvrwset.HashedRWSet.deserializeBinary(
                 hashed.getHashedRwset_asU8(),
             );
+            const collection = hashed.getCollectionName();
+            const written = new Set();
             for (const write of hashes.getHashedWritesList()) {
+                const key = Buffer.from(write.getKeyHash_asU8());
+                written.add(key.toString('hex'));
                 yield {
                     namespace,
-                    collection: hashed.getCollectionName(),
-                    key: Buffer.from(write.getKeyHash_asU8()),
+                    collection,
+                    key,
                     value: Buffer.from(write.getValueHash_asU8()),
                     isDelete: write.getIsDelete() || write.getIsPurge(),
                 };
+            }
+            for (const write of hashes.getMetadataWritesList()) {
+                const key = Buffer.from(write.getKeyHash_asU8());
+                if (!written.has(key.toString('hex'))) {
+                    yield { namespace, collection, key, onlyMetadata: true };
+                }
             }
         }
     }

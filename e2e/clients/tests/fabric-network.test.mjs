@@ -151,6 +151,28 @@ describe('with discovery', () => {
         assert.equal((await transaction.evaluate()).toString(), secret);
     });
 
+    test('writes private values that members read and others do not', async () => {
+        for (const collection of ['shared', 'open']) {
+            const contract = channel.getContract('private');
+            contract.addDiscoveryInterest({ name: 'private', collectionNames: [collection] });
+            const [key, value] = [unique('key'), unique('value')];
+            const transaction = contract.createTransaction('put');
+            transaction.setTransient({ value: Buffer.from(value) });
+            await transaction.submit(collection, key);
+            const read = async (by) =>
+                (await by.getContract('private').evaluateTransaction('get', collection, key)).toString();
+            await until(`${collection}/${key}`, async () => (await read(channel)) === value);
+            const other = await connect('Org2MSP');
+            if (collection === 'shared') {
+                await until(`${collection}/${key} at Org2MSP`, async () => (await read(other)) === value);
+            } else {
+                const why = async () => (await failure(read(other))).message;
+                const refused = /private data matching public hash version is not available/;
+                await until(`the hash of ${key} at Org2MSP`, async () => refused.test(await why()));
+            }
+        }
+    });
+
     test('tells what the contract said when it failed', async () => {
         const contract = channel.getContract('asset');
         const missing = unique('missing');

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::shared::Condition;
 
 /// A contract on a channel: packaged, installed, approved by every managed organization,
-/// committed, started, and upgraded when its version, policy or program changes.
+/// committed, started, and upgraded when its version, policy, collections or program changes.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "weft.dev",
@@ -67,6 +67,58 @@ pub struct ChaincodeSpec {
     /// Whether the contract's `Init` must be called before anything else.
     #[serde(default)]
     pub init_required: bool,
+    /// Collections of private data: values that only the peers of some members hold, while the
+    /// channel has their hashes. A change upgrades the contract's definition. One that was
+    /// committed cannot be removed, and its `blocksToLive` cannot change.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub collections: Vec<CollectionSpec>,
+}
+
+/// A collection of private data.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = ("has(self.organizations) != has(self.policy)", "set exactly one of organizations and policy"))]
+pub struct CollectionSpec {
+    /// Name of the collection, by which the contract knows it.
+    #[schemars(regex(pattern = "^[A-Za-z0-9-][A-Za-z0-9_-]*$"), length(min = 1, max = 200))]
+    pub name: String,
+    /// Names of the Organizations whose peers hold the values. Each is a member of the channel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 100))]
+    pub organizations: Option<Vec<String>>,
+    /// The same as policy text, such as `OR('Org1MSP.member', 'Org2MSP.member')`: nothing but an
+    /// `OR` of members of the channel, by MSP id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 10000))]
+    pub policy: Option<String>,
+    /// Other peers that must have the values before an endorsement succeeds. With 0, an endorser
+    /// that is lost before the commit takes the values with it where it could not send them.
+    #[serde(default)]
+    #[schemars(range(max = 10000))]
+    pub required_peer_count: u32,
+    /// Other peers that an endorser sends the values to, at most; those that get none then ask for
+    /// them at the commit. When absent, as many as there are other organizations in the
+    /// collection, and at least 1 and `requiredPeerCount`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 10000))]
+    pub max_peer_count: Option<u32>,
+    /// Blocks after which the values are dropped from every peer, unless they are written again;
+    /// 0 keeps them. Fabric's collection files call it `blockToLive`.
+    #[serde(default)]
+    pub blocks_to_live: u64,
+    /// Whether only clients of the collection's organizations may read its values. As in Fabric's
+    /// collection files, `false` when absent: the contract decides.
+    #[serde(default)]
+    pub member_only_read: bool,
+    /// Whether only clients of the collection's organizations may write its values. As in Fabric's
+    /// collection files, `false` when absent: the contract decides.
+    #[serde(default)]
+    pub member_only_write: bool,
+    /// Who must endorse what writes into the collection: policy text, or the path of a channel
+    /// policy; the contract's `endorsementPolicy` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endorsement_policy: Option<String>,
 }
 
 /// What the controller last saw of a chaincode.

@@ -14,7 +14,7 @@ mod network;
 mod organization;
 mod shared;
 
-pub use chaincode::{Chaincode, ChaincodeSpec, ChaincodeStatus};
+pub use chaincode::{Chaincode, ChaincodeSpec, ChaincodeStatus, CollectionSpec};
 pub use channel::{Channel, ChannelSpec, ChannelStatus, PolicyOverrides};
 pub use network::{
     ConsensusType, LedgerNetwork, LedgerNetworkSpec, LedgerNetworkStatus, OrderingSpec, RaftOptions,

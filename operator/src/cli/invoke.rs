@@ -9,6 +9,10 @@ use super::cluster::patiently;
 use super::target::{Reached, Target, Wanted};
 use super::{CommandError, Output, put};
 
+mod transient;
+
+use transient::Transient;
+
 /// A call of a contract's function.
 #[derive(Debug, Args)]
 pub struct CallArgs {
@@ -26,9 +30,14 @@ pub struct CallArgs {
     /// Chaincode. When absent, the channel's first one; in a cluster, its only one.
     #[arg(long, value_name = "NAME")]
     chaincode: Option<String>,
-    /// Organizations that endorse, by MSP id; worked out from the policy when absent.
+    /// Organizations that endorse, by MSP id; worked out from the policy when absent. With transient
+    /// data or private data: those that may see it.
     #[arg(long, value_name = "MSP_ID", value_delimiter = ',')]
     endorsers: Vec<String>,
+    /// Data for the contract alone, which does not become part of the transaction: a value, or with
+    /// KEY=@FILE the bytes of a file, which no list of processes shows. May be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    transient: Vec<Transient>,
     /// The contract's function.
     function: String,
     /// Its arguments.
@@ -81,6 +90,7 @@ pub(super) async fn query(
 }
 
 async fn prepare(target: &Target, args: CallArgs) -> Result<(Reached, Call), CommandError> {
+    let transient = transient::read(args.transient)?;
     let wanted = Wanted {
         org: args.org,
         user: args.user,
@@ -93,6 +103,7 @@ async fn prepare(target: &Target, args: CallArgs) -> Result<(Reached, Call), Com
     let reached = target.reach(&wanted).await?;
     let mut call = Call::new(&reached.chaincode, &args.function, args.args);
     call.organizations = args.endorsers;
+    call.transient = transient;
     Ok((reached, call))
 }
 

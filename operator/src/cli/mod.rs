@@ -313,6 +313,8 @@ mod tests {
             "connection-profile org1 --channel supply --user ada --in-cluster",
             "connection-profile Org1MSP --local-port 17051 --out a.json",
             "invoke --org org1 --user ada --channel supply --chaincode asset Put a -1",
+            "invoke --transient price=7 --transient deal=@deal.json --endorsers Org1MSP Sell a",
+            "query --transient price=7 Check a",
             "identity issue org1 ada --role admin --out keys",
             "channel inspect supply -o yaml",
             "channel sign-update supply --msp keys/msp --msp-id PartnerMSP --update a.yaml",
@@ -332,6 +334,7 @@ mod tests {
             "identity issue org1 ada --role owner",
             "logs a --since soon",
             "top --interval 0",
+            "invoke --transient price Sell a",
         ];
         for line in refused {
             let line = format!("kubectl-weft {line}");

@@ -1,6 +1,7 @@
 //! Chaincodes of a local network: the program, its package, and the definition that the
 //! channel's members agree on.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -73,6 +74,9 @@ impl Runner {
         changes.installed = self.install(&peers, &bytes, &id).await?;
         self.ensure_definition(channel, chaincode, &id, &mut changes).await?;
         self.await_endorsers(channel, chaincode).await?;
+        if !chaincode.collections.is_empty() {
+            self.await_acquaintance(channel, chaincode).await?;
+        }
         Ok(changes)
     }
 
@@ -269,6 +273,38 @@ impl Runner {
                 if Instant::now() >= deadline {
                     self.note(&format!(
                         "{} knows of no peers that satisfy the endorsement policy of {} together",
+                        node.name, chaincode.name
+                    ));
+                    return Ok(());
+                }
+                sleep(POLL).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the channel's peers know each other: private data goes to peers that are known.
+    /// That they do not is noted, and no error: a peer may be down.
+    async fn await_acquaintance(
+        &self,
+        channel: &Channel,
+        chaincode: &Chaincode,
+    ) -> Result<(), LocalError> {
+        let deadline = Instant::now() + ENDORSERS_PATIENCE;
+        let peers = self.peers_of_channel(channel)?;
+        let mut here: BTreeMap<String, usize> = BTreeMap::new();
+        for (node, _) in &peers {
+            *here.entry(node.msp_id.to_string()).or_default() += 1;
+        }
+        for (node, peer) in &peers {
+            let step = || LocalError::step(format!("ask {} for peers", node.name));
+            while !shared::is_acquainted(
+                &peer.known_peers(&channel.id).await.map_err(step())?,
+                &here,
+            ) {
+                if Instant::now() >= deadline {
+                    self.note(&format!(
+                        "{} does not know all peers that private data of {} goes to",
                         node.name, chaincode.name
                     ));
                     return Ok(());

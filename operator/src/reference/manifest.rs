@@ -21,8 +21,8 @@ told at once, each with its object and field.
 
 The same types are the CustomResourceDefinitions in `crds/`. `weft up` refuses the few fields
 that need a cluster (`external`, `ca.identitySecretRef`, `ca.tlsSecretRef`, a Chaincode's
-`image`) and says what to do instead. The kinds also have a `status`; only Kubernetes
-controllers write it, and they do not exist yet; `deletionPolicy` is theirs as well.
+`image`) and says what to do instead. The kinds also have a `status`, which the operator writes in a
+cluster; `deletionPolicy` is for a cluster as well.
 
 ";
 

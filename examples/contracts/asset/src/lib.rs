@@ -3,6 +3,8 @@
 //! An asset is JSON under its id. The index is a composite key `owner~id` for each asset, which
 //! finds an owner's assets without reading the others. `Put` and `Get` are a plain pair of
 //! functions for load: `Put` writes without reading, so such transactions never conflict.
+//! `PutPrivate` and `GetPrivate` are the same for a collection of private data: the value comes as
+//! transient data, so that it is in no transaction, and everybody else has its hash.
 
 use serde::{Deserialize, Serialize};
 use weft_contract::{Bytes, Context, Contract, ContractError, Functions, Json};
@@ -13,6 +15,8 @@ const OWNER_INDEX: &str = "owner~id";
 const BLOB: &str = "blob";
 /// Value of an index entry: what matters is the key, and a value must not be empty.
 const ENTRY: &[u8] = &[0];
+/// Name under which `PutPrivate` looks for its value among the transient data.
+pub const PRIVATE_VALUE: &str = "value";
 
 /// Name of the event of `CreateAsset`.
 pub const CREATE_EVENT: &str = "CreateAsset";
@@ -66,6 +70,11 @@ pub fn contract() -> impl Contract {
         .on("GetAssetHistory", get_asset_history)
         .on("Put", put)
         .on("Get", get)
+        .on("PutPrivate", put_private)
+        .on("GetPrivate", get_private)
+        .on("GetPrivateHash", get_private_hash)
+        .on("DeletePrivate", delete_private)
+        .on("PurgePrivate", purge_private)
 }
 
 /// Writes the first assets.
@@ -200,6 +209,53 @@ async fn put(ctx: Context, key: String, value: Bytes) -> Result<(), ContractErro
 async fn get(ctx: Context, key: String) -> Result<Bytes, ContractError> {
     let value = ctx.get_state(&Context::composite_key(BLOB, &[&key])?).await?;
     value.ok_or_else(|| ContractError::not_found(format!("the key {key} does not exist")))
+}
+
+/// Writes the transient data [`PRIVATE_VALUE`] to a collection.
+async fn put_private(ctx: Context, collection: String, key: String) -> Result<(), ContractError> {
+    let missing =
+        || ContractError::invalid(format!("the transient data {PRIVATE_VALUE:?} is missing"));
+    let value = ctx.transient()?.get(PRIVATE_VALUE).cloned().ok_or_else(missing)?;
+    ctx.put_private(&collection, &key, value).await
+}
+
+/// Gives a value of [`put_private`], at a peer that has it.
+async fn get_private(
+    ctx: Context,
+    collection: String,
+    key: String,
+) -> Result<Bytes, ContractError> {
+    let value = ctx.get_private(&collection, &key).await?;
+    value.ok_or_else(|| private_missing(&collection, &key))
+}
+
+/// Gives the SHA-256 of a value of [`put_private`], hexadecimal, at any peer.
+async fn get_private_hash(
+    ctx: Context,
+    collection: String,
+    key: String,
+) -> Result<String, ContractError> {
+    let hash = ctx.get_private_hash(&collection, &key).await?;
+    let hash = hash.ok_or_else(|| private_missing(&collection, &key))?;
+    Ok(hash.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Deletes a value of [`put_private`].
+async fn delete_private(
+    ctx: Context,
+    collection: String,
+    key: String,
+) -> Result<(), ContractError> {
+    ctx.delete_private(&collection, &key).await
+}
+
+/// Deletes a value of [`put_private`], and what it was before.
+async fn purge_private(ctx: Context, collection: String, key: String) -> Result<(), ContractError> {
+    ctx.purge_private(&collection, &key).await
+}
+
+fn private_missing(collection: &str, key: &str) -> ContractError {
+    ContractError::not_found(format!("the key {key} does not exist in {collection}"))
 }
 
 fn check_id(id: &str) -> Result<(), ContractError> {

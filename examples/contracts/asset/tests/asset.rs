@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use asset_contract::{Asset, CREATE_EVENT, Step, TRANSFER_EVENT};
-use weft_contract::testing::{MockLedger, Receipt};
+use weft_contract::Bytes;
+use weft_contract::testing::{MockCollection, MockLedger, Receipt};
 
 fn ledger() -> MockLedger {
     MockLedger::new("asset", asset_contract::contract())
@@ -127,4 +128,30 @@ async fn refusals_say_why() {
     assert_eq!(status, 400);
     assert!(text.starts_with("function \"Burn\" does not exist; this contract has AssetExists, "));
     assert_eq!(refused(&ledger, "CreateAsset", &["", "b", "1", "o", "1"]).await.0, 400);
+}
+
+#[tokio::test]
+async fn private_values_are_for_members_and_their_hashes_for_everybody() {
+    let ledger = ledger();
+    ledger.add_collection(MockCollection::new("deals", ["Org1MSP"]));
+    let (status, message) = refused(&ledger, "PutPrivate", &["deals", "a"]).await;
+    assert_eq!(status, 400, "{message}");
+    let value = Bytes::from_static(b"42");
+    ledger.set_transient([(asset_contract::PRIVATE_VALUE.to_owned(), value)].into());
+    let receipt = ledger.submit("PutPrivate", &["deals", "a"]).await.unwrap();
+    assert!(receipt.writes.is_empty() && receipt.payload.is_empty(), "{receipt:?}");
+    let get = async |function: &str| ledger.evaluate(function, &["deals", "a"]).await;
+    assert_eq!(get("GetPrivate").await.unwrap().text(), "42");
+    // SHA-256 of "42".
+    let hash = "73475cb40a568e8da8a045ced110137e159f890ac4da883b6b17dc651b3a8049";
+    assert_eq!(get("GetPrivateHash").await.unwrap().text(), hash);
+    ledger.set_peer("Org2MSP");
+    get("GetPrivate").await.unwrap_err();
+    assert_eq!(get("GetPrivateHash").await.unwrap().text(), hash);
+    ledger.set_peer("Org1MSP");
+    ledger.submit("DeletePrivate", &["deals", "a"]).await.unwrap();
+    assert_eq!(get("GetPrivate").await.unwrap_err().status(), 404);
+    ledger.submit("PutPrivate", &["deals", "a"]).await.unwrap();
+    ledger.submit("PurgePrivate", &["deals", "a"]).await.unwrap();
+    assert_eq!(get("GetPrivateHash").await.unwrap_err().status(), 404);
 }

@@ -1,6 +1,7 @@
 //! Transactions and queries through a peer's Gateway service (Fabric: `gateway/gateway.proto`).
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -22,7 +23,7 @@ use crate::connection::{Connection, MAX_MESSAGE, nonce, now};
 use crate::error::ClientError;
 
 /// A call of a chaincode's function.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Call {
     /// Name of the chaincode.
     pub chaincode: String,
@@ -36,6 +37,19 @@ pub struct Call {
     pub organizations: Vec<String>,
 }
 
+impl fmt::Debug for Call {
+    /// Transient data is nobody's business but the contract's: its keys are enough.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call")
+            .field("chaincode", &self.chaincode)
+            .field("args", &self.args)
+            .field("transient", &self.transient.keys().collect::<Vec<_>>())
+            .field("is_init", &self.is_init)
+            .field("organizations", &self.organizations)
+            .finish()
+    }
+}
+
 impl Call {
     /// A call with text arguments.
     pub fn new(
@@ -46,6 +60,23 @@ impl Call {
         let mut all = vec![Bytes::copy_from_slice(function.as_bytes())];
         all.extend(args.into_iter().map(|arg| Bytes::from(arg.into().into_bytes())));
         Call { chaincode: chaincode.to_owned(), args: all, ..Call::default() }
+    }
+
+    /// The same call with one more value of transient data.
+    #[must_use]
+    pub fn with_transient(mut self, key: &str, value: impl Into<Bytes>) -> Call {
+        self.transient.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// The same call, endorsed by these organizations.
+    #[must_use]
+    pub fn endorsed_by(
+        mut self,
+        organizations: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Call {
+        self.organizations = organizations.into_iter().map(Into::into).collect();
+        self
     }
 }
 
@@ -233,5 +264,18 @@ impl Gateway {
 
     fn error(&self, method: &'static str) -> impl FnOnce(tonic::Status) -> ClientError + use<'_> {
         move |status| ClientError::rpc(self.address(), method, status)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transient_values_are_not_shown() {
+        let call = Call::new("cc", "Sell", ["a"]).with_transient("price", "s3cret");
+        let shown = format!("{call:?}");
+        assert!(shown.contains("price") && shown.contains("Sell"), "{shown}");
+        assert!(!shown.contains("s3cret"), "{shown}");
     }
 }

@@ -11,6 +11,7 @@ use weft_protos::lifecycle::{
     QueryApprovedChaincodeDefinitionArgs, QueryApprovedChaincodeDefinitionResult,
     QueryChaincodeDefinitionArgs, QueryChaincodeDefinitionResult,
 };
+use weft_protos::peer::CollectionConfigPackage;
 use weft_types::transaction::assemble_signed;
 use weft_types::{ChannelId, TxId, ValidationCode};
 
@@ -35,6 +36,8 @@ pub struct Definition {
     pub policy: Bytes,
     /// Whether `Init` must be called first.
     pub init_required: bool,
+    /// Collections of private data; none when absent.
+    pub collections: Option<CollectionConfigPackage>,
 }
 
 /// What is committed on the channel, or `None` when no definition is.
@@ -99,6 +102,7 @@ pub async fn approve(
         version: definition.version.clone(),
         validation_parameter: definition.policy.clone(),
         init_required: definition.init_required,
+        collections: definition.collections.clone(),
         source: Some(ChaincodeSource { r#type: Some(source) }),
         ..Default::default()
     };
@@ -121,6 +125,7 @@ pub async fn readiness(
         version: definition.version.clone(),
         validation_parameter: definition.policy.clone(),
         init_required: definition.init_required,
+        collections: definition.collections.clone(),
         ..Default::default()
     };
     let args = args.encode_to_vec().into();
@@ -146,6 +151,7 @@ pub async fn commit(
         version: definition.version.clone(),
         validation_parameter: definition.policy.clone(),
         init_required: definition.init_required,
+        collections: definition.collections.clone(),
         ..Default::default()
     };
     let args = args.encode_to_vec().into();

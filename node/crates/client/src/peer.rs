@@ -1,6 +1,7 @@
 //! A peer's administration by signed proposals to its system chaincodes (Fabric:
 //! `core/scc/cscc`, `core/scc/qscc`, `core/chaincode/lifecycle/scc.go`).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,7 +9,8 @@ use prost::Message;
 use weft_protos::common::{Block, BlockchainInfo};
 use weft_protos::discovery::discovery_client::DiscoveryClient;
 use weft_protos::discovery::{
-    AuthInfo, ChaincodeQuery, Query, Request, SignedRequest, query, query_result,
+    AuthInfo, ChaincodeQuery, PeerMembershipQuery, Peers, Query, Request, SignedRequest, query,
+    query_result,
 };
 use weft_protos::lifecycle::{
     InstallChaincodeArgs, InstallChaincodeResult, QueryInstalledChaincodesArgs,
@@ -129,10 +131,43 @@ impl Peer {
     ) -> Result<bool, ClientError> {
         let call = ChaincodeCall { name: chaincode.to_owned(), ..Default::default() };
         let interest = ChaincodeInterest { chaincodes: vec![call] };
-        let query = Query {
-            channel: channel.to_string(),
-            query: Some(query::Query::CcQuery(ChaincodeQuery { interests: vec![interest] })),
-        };
+        let query = query::Query::CcQuery(ChaincodeQuery { interests: vec![interest] });
+        match self.discover(channel, query).await? {
+            Some(query_result::Result::CcQueryRes(found)) => {
+                Ok(found.content.iter().any(|descriptor| !descriptor.layouts.is_empty()))
+            }
+            // Discovery tells with an error what it cannot satisfy.
+            Some(query_result::Result::Error(_)) => Ok(false),
+            _ => Err(ClientError::answer(self.address(), "no answer to a chaincode query")),
+        }
+    }
+
+    /// How many peers of each organization, by MSP id, this peer knows of on a channel, itself
+    /// among them. Private data goes to peers that are known, and is asked of them.
+    ///
+    /// # Errors
+    /// As [`Peer::has_endorsers`].
+    pub async fn known_peers(
+        &self,
+        channel: &ChannelId,
+    ) -> Result<BTreeMap<String, usize>, ClientError> {
+        let query = query::Query::PeerQuery(PeerMembershipQuery { filter: None });
+        match self.discover(channel, query).await? {
+            Some(query_result::Result::Members(found)) => {
+                let count = |(org, known): (String, Peers)| (org, known.peers.len());
+                Ok(found.peers_by_org.into_iter().map(count).collect())
+            }
+            _ => Err(ClientError::answer(self.address(), "no answer to a query for peers")),
+        }
+    }
+
+    /// The answer to one question to the peer's discovery service.
+    async fn discover(
+        &self,
+        channel: &ChannelId,
+        query: query::Query,
+    ) -> Result<Option<query_result::Result>, ClientError> {
+        let query = Query { channel: channel.to_string(), query: Some(query) };
         let request = Request {
             authentication: Some(AuthInfo {
                 client_identity: self.signer.serialized_identity(),
@@ -149,15 +184,7 @@ impl Peer {
             .await
             .map_err(|status| ClientError::rpc(self.address(), "discover", status))?
             .into_inner();
-        let first = response.results.into_iter().next().and_then(|result| result.result);
-        match first {
-            Some(query_result::Result::CcQueryRes(found)) => {
-                Ok(found.content.iter().any(|descriptor| !descriptor.layouts.is_empty()))
-            }
-            // Discovery tells with an error what it cannot satisfy.
-            Some(query_result::Result::Error(_)) => Ok(false),
-            _ => Err(ClientError::answer(self.address(), "no answer to a chaincode query")),
-        }
+        Ok(response.results.into_iter().next().and_then(|result| result.result))
     }
 
     /// Calls a system chaincode's function with one argument and returns its answer.

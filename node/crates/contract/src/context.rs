@@ -1,5 +1,7 @@
 //! What a transaction can see and do.
 
+mod private;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
@@ -163,7 +165,7 @@ impl Context {
     /// # Errors
     /// Fails for an empty key, and when the peer does.
     pub async fn get_state(&self, key: &str) -> Result<Option<Bytes>, ContractError> {
-        self.get(String::new(), key).await
+        self.get("", key).await
     }
 
     /// The committed values of several keys, in their order, in few messages.
@@ -171,23 +173,7 @@ impl Context {
     /// # Errors
     /// Fails for an empty key, and when the peer does.
     pub async fn get_states(&self, keys: &[&str]) -> Result<Vec<Option<Bytes>>, ContractError> {
-        let mut values = Vec::with_capacity(keys.len());
-        let Some(batch) = self.inner.backend.read_batch() else {
-            for key in keys {
-                values.push(self.get_state(key).await?);
-            }
-            return Ok(values);
-        };
-        for keys in keys.chunks(batch.max(1)) {
-            keys.iter().try_for_each(|key| composite::check_key(key))?;
-            let keys = keys.iter().map(|&key| key.to_owned()).collect();
-            let get = GetStateMultiple { keys, collection: String::new() };
-            let payload = self.request(Type::GetStateMultiple, &get).await?;
-            let result: GetStateMultipleResult =
-                decode("values", payload).map_err(ContractError::Decode)?;
-            values.extend(result.values.into_iter().map(present));
-        }
-        Ok(values)
+        self.get_many("", keys).await
     }
 
     /// The committed value of a key, from JSON.
@@ -321,13 +307,7 @@ impl Context {
     /// # Errors
     /// Fails for an empty key, and when the peer does.
     pub async fn key_policy(&self, key: &str) -> Result<Option<Bytes>, ContractError> {
-        composite::check_key(key)?;
-        let get = GetStateMetadata { key: key.to_owned(), collection: String::new() };
-        let payload = self.request(Type::GetStateMetadata, &get).await?;
-        let result: StateMetadataResult =
-            decode("metadata", payload).map_err(ContractError::Decode)?;
-        let entry = result.entries.into_iter().find(|entry| entry.metakey == METADATA_KEY);
-        Ok(entry.and_then(|entry| present(entry.value)))
+        self.policy("", key).await
     }
 
     /// Sets a key's endorsement policy, which later transactions that write the key must satisfy.
@@ -335,97 +315,7 @@ impl Context {
     /// # Errors
     /// Fails for an empty key, and when the peer does.
     pub async fn set_key_policy(&self, key: &str, policy: &KeyPolicy) -> Result<(), ContractError> {
-        composite::check_key(key)?;
-        let metadata = StateMetadata { metakey: METADATA_KEY.to_owned(), value: policy.to_bytes() };
-        let record = WriteRecord {
-            key: key.to_owned(),
-            metadata: Some(metadata),
-            r#type: write_record::Type::PutStateMetadata.into(),
-            ..Default::default()
-        };
-        self.write(record).await
-    }
-
-    /// The committed value of a key of a private collection.
-    ///
-    /// # Errors
-    /// Fails for an empty collection or key, and when the peer does, as one without private data.
-    pub async fn get_private(
-        &self,
-        collection: &str,
-        key: &str,
-    ) -> Result<Option<Bytes>, ContractError> {
-        check_collection(collection)?;
-        self.get(collection.to_owned(), key).await
-    }
-
-    /// The hash of the committed value of a key of a private collection.
-    ///
-    /// # Errors
-    /// As [`get_private`](Self::get_private).
-    pub async fn get_private_hash(
-        &self,
-        collection: &str,
-        key: &str,
-    ) -> Result<Option<Bytes>, ContractError> {
-        check_collection(collection)?;
-        composite::check_key(key)?;
-        let get = GetState { key: key.to_owned(), collection: collection.to_owned() };
-        self.request(Type::GetPrivateDataHash, &get).await.map(present)
-    }
-
-    /// Sets a key of a private collection.
-    ///
-    /// # Errors
-    /// As [`get_private`](Self::get_private), and for an empty value.
-    pub async fn put_private(
-        &self,
-        collection: &str,
-        key: &str,
-        value: impl Into<Bytes>,
-    ) -> Result<(), ContractError> {
-        check_collection(collection)?;
-        self.put(collection, key, value.into()).await
-    }
-
-    /// Deletes a key of a private collection.
-    ///
-    /// # Errors
-    /// As [`get_private`](Self::get_private).
-    pub async fn delete_private(&self, collection: &str, key: &str) -> Result<(), ContractError> {
-        check_collection(collection)?;
-        self.delete(collection, key).await
-    }
-
-    /// Deletes a key of a private collection together with its history.
-    ///
-    /// # Errors
-    /// As [`get_private`](Self::get_private).
-    pub async fn purge_private(&self, collection: &str, key: &str) -> Result<(), ContractError> {
-        check_collection(collection)?;
-        composite::check_key(key)?;
-        let record = WriteRecord {
-            key: key.to_owned(),
-            collection: collection.to_owned(),
-            r#type: write_record::Type::PurgePrivateData.into(),
-            ..Default::default()
-        };
-        self.write(record).await
-    }
-
-    /// Keys of a private collection from `start` up to but without `end`.
-    ///
-    /// # Errors
-    /// As [`get_private`](Self::get_private) and [`range`](Self::range).
-    pub async fn private_range(
-        &self,
-        collection: &str,
-        start: &str,
-        end: &str,
-    ) -> Result<StateQuery, ContractError> {
-        check_collection(collection)?;
-        let start = plain_range(start, end)?;
-        self.open_range(collection, start.to_owned(), end.to_owned()).await
+        self.set_policy("", key, policy).await
     }
 
     /// Sets the transaction's event, in place of an earlier one. Clients that listen get it when
@@ -538,10 +428,62 @@ impl Context {
         self.inner.event.lock().take()
     }
 
-    async fn get(&self, collection: String, key: &str) -> Result<Option<Bytes>, ContractError> {
+    async fn get(&self, collection: &str, key: &str) -> Result<Option<Bytes>, ContractError> {
         composite::check_key(key)?;
-        let get = GetState { key: key.to_owned(), collection };
+        let get = GetState { key: key.to_owned(), collection: collection.to_owned() };
         self.request(Type::GetState, &get).await.map(present)
+    }
+
+    async fn get_many(
+        &self,
+        collection: &str,
+        keys: &[&str],
+    ) -> Result<Vec<Option<Bytes>>, ContractError> {
+        let mut values = Vec::with_capacity(keys.len());
+        let Some(batch) = self.inner.backend.read_batch() else {
+            for key in keys {
+                values.push(self.get(collection, key).await?);
+            }
+            return Ok(values);
+        };
+        for keys in keys.chunks(batch.max(1)) {
+            keys.iter().try_for_each(|key| composite::check_key(key))?;
+            let keys = keys.iter().map(|&key| key.to_owned()).collect();
+            let get = GetStateMultiple { keys, collection: collection.to_owned() };
+            let payload = self.request(Type::GetStateMultiple, &get).await?;
+            let result: GetStateMultipleResult =
+                decode("values", payload).map_err(ContractError::Decode)?;
+            values.extend(result.values.into_iter().map(present));
+        }
+        Ok(values)
+    }
+
+    async fn policy(&self, collection: &str, key: &str) -> Result<Option<Bytes>, ContractError> {
+        composite::check_key(key)?;
+        let get = GetStateMetadata { key: key.to_owned(), collection: collection.to_owned() };
+        let payload = self.request(Type::GetStateMetadata, &get).await?;
+        let result: StateMetadataResult =
+            decode("metadata", payload).map_err(ContractError::Decode)?;
+        let entry = result.entries.into_iter().find(|entry| entry.metakey == METADATA_KEY);
+        Ok(entry.and_then(|entry| present(entry.value)))
+    }
+
+    async fn set_policy(
+        &self,
+        collection: &str,
+        key: &str,
+        policy: &KeyPolicy,
+    ) -> Result<(), ContractError> {
+        composite::check_key(key)?;
+        let metadata = StateMetadata { metakey: METADATA_KEY.to_owned(), value: policy.to_bytes() };
+        let record = WriteRecord {
+            key: key.to_owned(),
+            collection: collection.to_owned(),
+            metadata: Some(metadata),
+            r#type: write_record::Type::PutStateMetadata.into(),
+            ..Default::default()
+        };
+        self.write(record).await
     }
 
     async fn put(&self, collection: &str, key: &str, value: Bytes) -> Result<(), ContractError> {
@@ -650,11 +592,4 @@ fn plain_range<'a>(start: &'a str, end: &str) -> Result<&'a str, ContractError> 
     composite::check_bound(start)?;
     composite::check_bound(end)?;
     Ok(if start.is_empty() { FIRST_PLAIN_KEY } else { start })
-}
-
-fn check_collection(collection: &str) -> Result<(), ContractError> {
-    if collection.is_empty() {
-        return Err(ContractError::invalid("the collection's name is empty"));
-    }
-    Ok(())
 }

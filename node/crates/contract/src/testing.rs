@@ -17,7 +17,32 @@
 //!
 //! As on a real ledger, a transaction reads what earlier ones have committed, and not what it
 //! has written itself; a transaction that fails leaves nothing behind.
+//!
+//! Private data needs a collection first, [`MockLedger::add_collection`]; implicit collections of
+//! organizations are there without. Who may read and write is told by the transaction's client
+//! ([`MockLedger::set_creator`]), and the peer gives values of collections of its organization
+//! only ([`MockLedger::set_peer`]), but tells everybody their hashes:
+//!
+//! ```
+//! # use weft_contract::testing::{MockCollection, MockLedger};
+//! # use weft_contract::{Bytes, Context, ContractError, Functions};
+//! # async fn bid(ctx: Context, item: String) -> Result<(), ContractError> {
+//! #     let price = ctx.transient()?.get("price").cloned().unwrap_or_default();
+//! #     ctx.put_private("bids", &item, price).await
+//! # }
+//! # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+//! # runtime.block_on(async {
+//! let ledger = MockLedger::new("auction", Functions::new().on("Bid", bid));
+//! ledger.add_collection(MockCollection::new("bids", ["Org1MSP"]).member_only_write());
+//! ledger.set_transient([("price".to_owned(), Bytes::from_static(b"100"))].into());
+//! ledger.submit("Bid", &["vase"]).await.unwrap();
+//! assert_eq!(ledger.private("bids", "vase").unwrap(), "100");
+//! ledger.set_creator("Org2MSP", "");
+//! ledger.submit("Bid", &["vase"]).await.unwrap_err();
+//! # });
+//! ```
 
+mod collection;
 mod state;
 mod transaction;
 
@@ -33,9 +58,11 @@ use weft_protos::peer::{
 };
 use weft_protos::{common, msp};
 
-use self::state::{State, Write};
+use self::state::{Name, State, Write};
 use self::transaction::{Pending, Transaction};
 use crate::{Context, Contract, ContractError, session};
+
+pub use self::collection::MockCollection;
 
 /// Who proposes, when, and with which transient data.
 #[derive(Debug, Clone)]
@@ -43,6 +70,8 @@ struct Surroundings {
     channel: String,
     msp_id: String,
     certificate: Bytes,
+    /// The organization of the peer.
+    peer: String,
     seconds: i64,
     transient: BTreeMap<String, Bytes>,
     transactions: u64,
@@ -53,6 +82,8 @@ struct Surroundings {
 pub struct MockLedger {
     name: String,
     contracts: Arc<Mutex<BTreeMap<String, Arc<dyn Contract>>>>,
+    /// By contract and name.
+    collections: Arc<Mutex<BTreeMap<(String, String), MockCollection>>>,
     state: Arc<Mutex<State>>,
     surroundings: Arc<Mutex<Surroundings>>,
 }
@@ -68,6 +99,8 @@ pub struct Receipt {
     pub event: Option<(String, Bytes)>,
     /// Its writes of the contract's own keys, by key; `None` deletes.
     pub writes: BTreeMap<String, Option<Bytes>>,
+    /// Its writes of the contract's own private keys, by collection and key; `None` deletes.
+    pub private_writes: BTreeMap<(String, String), Option<Bytes>>,
 }
 
 impl Receipt {
@@ -80,12 +113,13 @@ impl Receipt {
 
 impl MockLedger {
     /// An empty ledger, of channel `mockchannel`, with a contract of this name. Transactions come
-    /// from `Org1MSP`, one second apart.
+    /// from `Org1MSP`, one second apart, and run at a peer of `Org1MSP`.
     pub fn new(name: impl Into<String>, contract: impl Contract) -> Self {
         let surroundings = Surroundings {
             channel: "mockchannel".to_owned(),
             msp_id: "Org1MSP".to_owned(),
             certificate: Bytes::new(),
+            peer: "Org1MSP".to_owned(),
             seconds: 1_700_000_000,
             transient: BTreeMap::new(),
             transactions: 0,
@@ -93,6 +127,7 @@ impl MockLedger {
         let ledger = Self {
             name: name.into(),
             contracts: Arc::default(),
+            collections: Arc::default(),
             state: Arc::default(),
             surroundings: Arc::new(Mutex::new(surroundings)),
         };
@@ -120,6 +155,18 @@ impl MockLedger {
         surroundings.certificate = certificate_pem.into();
     }
 
+    /// Adds a collection of private data to the contract, in place of one of the same name.
+    pub fn add_collection(&self, collection: MockCollection) {
+        let key = (self.name.clone(), collection.name.clone());
+        self.collections.lock().insert(key, collection);
+    }
+
+    /// Sets the organization of the peer that runs transactions from now on: it gives values of
+    /// collections that this organization is a member of.
+    pub fn set_peer(&self, msp_id: &str) {
+        msp_id.clone_into(&mut self.surroundings.lock().peer);
+    }
+
     /// Sets the time of the next transaction, in seconds since the beginning of 1970.
     pub fn set_time(&self, seconds: i64) {
         self.surroundings.lock().seconds = seconds;
@@ -133,16 +180,37 @@ impl MockLedger {
     /// The committed value of a key of the contract.
     #[must_use]
     pub fn state(&self, key: &str) -> Option<Bytes> {
-        self.state.lock().get(&self.name, key)
+        self.private("", key)
+    }
+
+    /// The committed value of a private key of the contract, whoever its members are.
+    #[must_use]
+    pub fn private(&self, collection: &str, key: &str) -> Option<Bytes> {
+        self.state.lock().get(&Name::new(&self.name, collection, key))
     }
 
     /// Sets a key of the contract, as an earlier transaction would have.
     pub fn set_state(&self, key: &str, value: impl Into<Bytes>) {
+        self.set_private("", key, value);
+    }
+
+    /// Sets a private key of the contract, as an earlier transaction would have.
+    pub fn set_private(&self, collection: &str, key: &str, value: impl Into<Bytes>) {
         let write = Write::Value(Some(value.into()));
-        let writes = BTreeMap::from([((self.name.clone(), key.to_owned()), vec![write])]);
+        let name = Name::new(&self.name, collection, key);
         let tx_id = self.next_id();
         let seconds = self.surroundings.lock().seconds;
-        self.state.lock().commit(&tx_id, seconds, writes);
+        self.state.lock().commit(&tx_id, seconds, BTreeMap::from([(name, vec![write])]));
+    }
+
+    fn collection(&self, namespace: &str, name: &str) -> Option<MockCollection> {
+        let key = (namespace.to_owned(), name.to_owned());
+        let defined = self.collections.lock().get(&key).cloned();
+        defined.or_else(|| MockCollection::implicit(name))
+    }
+
+    fn peer(&self) -> String {
+        self.surroundings.lock().peer.clone()
     }
 
     /// Runs a transaction and commits it.
@@ -202,15 +270,19 @@ impl MockLedger {
         };
         let (payload, event) = self.call(&self.name, message, &pending, 0).await?;
         let writes = std::mem::take(&mut pending.lock().writes);
-        let own = writes
-            .iter()
-            .filter(|((namespace, _), _)| *namespace == self.name)
-            .filter_map(|((_, key), writes)| Some((key.clone(), last_value(writes)?)))
-            .collect();
+        let (mut own, mut private) = (BTreeMap::new(), BTreeMap::new());
+        for (name, writes) in writes.iter().filter(|(name, _)| name.namespace == self.name) {
+            let Some(value) = last_value(writes) else { continue };
+            let Name { collection, key, .. } = name.clone();
+            match collection.as_str() {
+                "" => own.insert(key, value),
+                _ => private.insert((collection, key), value),
+            };
+        }
         if commit {
             self.state.lock().commit(&tx_id, seconds, writes);
         }
-        Ok(Receipt { tx_id, payload, event, writes: own })
+        Ok(Receipt { tx_id, payload, event, writes: own, private_writes: private })
     }
 
     /// Runs one contract; calls of other contracts come back here.
@@ -224,7 +296,7 @@ impl MockLedger {
         let contract = self.contracts.lock().get(name).cloned();
         let contract = contract
             .ok_or_else(|| ContractError::Peer(format!("chaincode {name} is not defined")))?;
-        let backend = Transaction::new(self.clone(), name, &message, Arc::clone(pending), depth);
+        let backend = Transaction::new(self.clone(), name, &message, Arc::clone(pending), depth)?;
         let ctx = Context::new(Arc::new(backend), message).map_err(ContractError::Decode)?;
         let payload = session::invoke(contract.as_ref(), &ctx).await?;
         ctx.flush().await?;

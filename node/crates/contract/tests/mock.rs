@@ -1,7 +1,7 @@
 //! The ledger in memory that contracts are tested on.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-use weft_contract::testing::MockLedger;
+use weft_contract::testing::{MockCollection, MockLedger};
 use weft_contract::{Bytes, Context, ContractError, Functions, Json, KeyPolicy, Role};
 
 type Outcome<T> = Result<T, ContractError>;
@@ -141,4 +141,241 @@ async fn keys_and_values_that_cannot_be() {
     let refused = ledger.submit("Put", &["a", ""]).await.unwrap_err();
     let expect = "the value of key \"a\" is empty, which cannot be told from a missing key";
     assert_eq!(refused.to_string(), expect);
+}
+
+async fn put_private(ctx: Context, collection: String, key: String, value: String) -> Outcome<()> {
+    ctx.put_private(&collection, &key, value).await?;
+    // What a transaction writes, it does not see.
+    assert_eq!(ctx.get_private_hash(&collection, &key).await?, None);
+    Ok(())
+}
+
+async fn get_private(ctx: Context, collection: String, key: String) -> Outcome<Bytes> {
+    Ok(ctx.get_private(&collection, &key).await?.unwrap_or_else(|| Bytes::from_static(b"none")))
+}
+
+async fn get_privates(ctx: Context, collection: String) -> Outcome<Json<Vec<bool>>> {
+    let values = ctx.get_privates(&collection, &["a", "b"]).await?;
+    Ok(Json(values.iter().map(Option::is_some).collect()))
+}
+
+async fn hash(ctx: Context, collection: String, key: String) -> Outcome<Bytes> {
+    Ok(ctx.get_private_hash(&collection, &key).await?.unwrap_or_default())
+}
+
+async fn drop_private(ctx: Context, collection: String, key: String, purge: bool) -> Outcome<()> {
+    match purge {
+        true => ctx.purge_private(&collection, &key).await,
+        false => ctx.delete_private(&collection, &key).await,
+    }
+}
+
+async fn list_private(ctx: Context, collection: String) -> Outcome<Json<Vec<String>>> {
+    let entries = ctx.private_range(&collection, "", "").await?.collect().await?;
+    Ok(Json(entries.into_iter().map(|entry| entry.key).collect()))
+}
+
+async fn index_private(ctx: Context, collection: String) -> Outcome<()> {
+    for part in ["x", "y"] {
+        let key = Context::composite_key("index", &["a", part])?;
+        ctx.put_private_json(&collection, &key, &1).await?;
+    }
+    Ok(())
+}
+
+async fn indexed_private(ctx: Context, collection: String) -> Outcome<Json<Vec<u32>>> {
+    let entries = ctx.private_partial_composite(&collection, "index", &["a"]).await?;
+    let mut values = Vec::new();
+    for entry in entries.collect().await? {
+        values.extend(ctx.get_private_json::<u32>(&collection, &entry.key).await?);
+    }
+    Ok(Json(values))
+}
+
+async fn list_then_write(ctx: Context, collection: String) -> Outcome<()> {
+    ctx.private_range(&collection, "", "").await?;
+    ctx.put_state("x", "1").await
+}
+
+async fn write_then_list(ctx: Context, collection: String) -> Outcome<()> {
+    ctx.put_state("x", "1").await?;
+    ctx.private_range(&collection, "", "").await.map(drop)
+}
+
+async fn lock_private(ctx: Context, collection: String, key: String) -> Outcome<()> {
+    let policy = KeyPolicy::any_of(1, [("Org1MSP", Role::Member)]);
+    ctx.set_private_key_policy(&collection, &key, &policy).await
+}
+
+async fn private_locked(ctx: Context, collection: String, key: String) -> Outcome<bool> {
+    Ok(ctx.private_key_policy(&collection, &key).await?.is_some())
+}
+
+async fn call(ctx: Context, chaincode: String, function: String, key: String) -> Outcome<Bytes> {
+    ctx.invoke_chaincode(&chaincode, &function, &["secrets", &key]).await
+}
+
+fn keeper() -> Functions {
+    Functions::new()
+        .on("Put", put_private)
+        .on("Get", get_private)
+        .on("GetMany", get_privates)
+        .on("Hash", hash)
+        .on("Drop", drop_private)
+        .on("List", list_private)
+        .on("Index", index_private)
+        .on("Indexed", indexed_private)
+        .on("ListThenWrite", list_then_write)
+        .on("WriteThenList", write_then_list)
+        .on("Lock", lock_private)
+        .on("Locked", private_locked)
+        .on("Call", call)
+}
+
+/// A contract with a collection of `Org1MSP`.
+fn secrets() -> MockLedger {
+    let ledger = MockLedger::new("keeper", keeper());
+    ledger.add_collection(MockCollection::new("secrets", ["Org1MSP"]));
+    ledger
+}
+
+#[tokio::test]
+async fn private_values_lie_in_their_collection() {
+    let ledger = secrets();
+    ledger.add_collection(MockCollection::new("more", ["Org1MSP"]));
+    let receipt = ledger.submit("Put", &["secrets", "a", "1"]).await.unwrap();
+    assert!(receipt.writes.is_empty());
+    let name = ("secrets".to_owned(), "a".to_owned());
+    assert_eq!(receipt.private_writes, [(name, Some(Bytes::from_static(b"1")))].into());
+    assert_eq!(ledger.private("secrets", "a").unwrap(), "1");
+    assert_eq!((ledger.private("more", "a"), ledger.state("a")), (None, None));
+    assert_eq!(ledger.evaluate("Get", &["secrets", "a"]).await.unwrap().text(), "1");
+    assert_eq!(ledger.evaluate("Get", &["more", "a"]).await.unwrap().text(), "none");
+    ledger.set_private("secrets", "b", "2");
+    assert_eq!(ledger.evaluate("GetMany", &["secrets"]).await.unwrap().text(), "[true,true]");
+    for (key, purge) in [("a", "true"), ("b", "false")] {
+        ledger.submit("Drop", &["secrets", key, purge]).await.unwrap();
+        assert_eq!(ledger.private("secrets", key), None);
+    }
+}
+
+#[tokio::test]
+async fn hashes_of_private_values_are_for_everybody() {
+    let ledger = MockLedger::new("keeper", keeper());
+    ledger.add_collection(MockCollection::new("secrets", ["Org2MSP"]).member_only_read());
+    ledger.set_private("secrets", "a", "abc");
+    let hash = ledger.evaluate("Hash", &["secrets", "a"]).await.unwrap().payload;
+    // The example of FIPS 180-4.
+    let expect = [0xba, 0x78, 0x16, 0xbf, 0x8f, 0x01, 0xcf, 0xea];
+    assert_eq!((&hash[..8], hash.len()), (&expect[..], 32));
+    assert_eq!(ledger.evaluate("Hash", &["secrets", "b"]).await.unwrap().text(), "");
+}
+
+#[tokio::test]
+async fn members_only() {
+    let ledger = MockLedger::new("keeper", keeper());
+    let secrets = MockCollection::new("secrets", ["Org1MSP", "Org3MSP"]);
+    ledger.add_collection(secrets.clone().member_only_read().member_only_write());
+    ledger.submit("Put", &["secrets", "a", "1"]).await.unwrap();
+    ledger.set_creator("Org2MSP", "");
+    let refused = |what: &str| {
+        format!(
+            "tx creator does not have {what} access permission on privatedata in \
+             chaincodeName:keeper collectionName: secrets"
+        )
+    };
+    for (function, args, what) in [
+        ("Get", &["secrets", "a"][..], "read"),
+        ("List", &["secrets"], "read"),
+        ("Locked", &["secrets", "a"], "read"),
+        ("Put", &["secrets", "b", "1"], "write"),
+        ("Drop", &["secrets", "a", "true"], "write"),
+        ("Lock", &["secrets", "a"], "write"),
+    ] {
+        let error = ledger.submit(function, args).await.unwrap_err().to_string();
+        assert_eq!(error, refused(what), "{function}");
+    }
+    ledger.set_creator("Org3MSP", "");
+    assert_eq!(ledger.evaluate("Get", &["secrets", "a"]).await.unwrap().text(), "1");
+    ledger.add_collection(secrets);
+    ledger.set_creator("Org2MSP", "");
+    ledger.submit("Put", &["secrets", "b", "1"]).await.unwrap();
+    assert_eq!(ledger.evaluate("Get", &["secrets", "a"]).await.unwrap().text(), "1");
+}
+
+#[tokio::test]
+async fn peers_of_others_have_no_values() {
+    let ledger = secrets();
+    ledger.set_private("secrets", "a", "1");
+    ledger.set_peer("Org2MSP");
+    let error = ledger.evaluate("Get", &["secrets", "a"]).await.unwrap_err().to_string();
+    assert_eq!(error, "private data matching public hash version is not available");
+    assert_eq!(ledger.evaluate("Get", &["secrets", "b"]).await.unwrap().text(), "none");
+    let error = ledger.evaluate("List", &["secrets"]).await.unwrap_err().to_string();
+    assert!(error.starts_with("private data is not available"), "{error}");
+    ledger.submit("Put", &["secrets", "c", "1"]).await.unwrap();
+    assert_eq!(ledger.private("secrets", "c").unwrap(), "1");
+}
+
+#[tokio::test]
+async fn ranges_of_private_keys() {
+    let ledger = secrets();
+    assert_eq!(ledger.evaluate("List", &["secrets"]).await.unwrap().text(), "[]");
+    ledger.set_state("z", "public");
+    ledger.set_private("secrets", "a", "1");
+    ledger.set_private("secrets", "b", "2");
+    ledger.set_private("secretz", "c", "3");
+    assert_eq!(ledger.evaluate("List", &["secrets"]).await.unwrap().text(), r#"["a","b"]"#);
+    ledger.submit("Index", &["secrets"]).await.unwrap();
+    assert_eq!(ledger.evaluate("Indexed", &["secrets"]).await.unwrap().text(), "[1,1]");
+    assert_eq!(ledger.evaluate("List", &["secrets"]).await.unwrap().text(), r#"["a","b"]"#);
+    let error = ledger.submit("ListThenWrite", &["secrets"]).await.unwrap_err().to_string();
+    assert_eq!(error, "a transaction that has read ranges of private keys may not write");
+    let error = ledger.submit("WriteThenList", &["secrets"]).await.unwrap_err().to_string();
+    assert_eq!(error, "a transaction that has written may not read ranges of private keys");
+}
+
+#[tokio::test]
+async fn policies_of_private_keys() {
+    let ledger = secrets();
+    ledger.set_private("secrets", "a", "1");
+    let locked = async || ledger.evaluate("Locked", &["secrets", "a"]).await.unwrap().text();
+    assert_eq!(locked().await, "false");
+    ledger.submit("Lock", &["secrets", "a"]).await.unwrap();
+    assert_eq!(locked().await, "true");
+}
+
+#[tokio::test]
+async fn collections_belong_to_their_contract() {
+    let ledger = secrets();
+    ledger.add_contract("other", keeper());
+    ledger.set_private("secrets", "a", "1");
+    let unknown = ledger.of("other").evaluate("Get", &["secrets", "a"]).await.unwrap_err();
+    assert_eq!(unknown.to_string(), "collection mockchannel/other/secrets could not be found");
+    let called = ledger.of("other").evaluate("Call", &["keeper", "Get", "a"]).await.unwrap();
+    assert_eq!(called.text(), "1");
+    let nameless = ledger.evaluate("Get", &["", "a"]).await.unwrap_err();
+    assert_eq!(nameless.to_string(), "the collection's name is empty");
+}
+
+#[tokio::test]
+async fn organizations_have_collections_of_their_own() {
+    let ledger = MockLedger::new("keeper", keeper());
+    let own = Context::implicit_collection("Org1MSP");
+    assert_eq!(own, "_implicit_org_Org1MSP");
+    ledger.submit("Put", &[&own, "a", "1"]).await.unwrap();
+    assert_eq!(ledger.evaluate("Get", &[&own, "a"]).await.unwrap().text(), "1");
+    ledger.set_peer("Org2MSP");
+    ledger.evaluate("Get", &[&own, "a"]).await.unwrap_err();
+    ledger.evaluate("Get", &["_implicit_org_", "a"]).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn initialization_has_no_private_data() {
+    let ledger = secrets();
+    for args in [&["secrets", "a"][..], &["secrets", "a", "1"]] {
+        let function = if args.len() == 2 { "Get" } else { "Put" };
+        let error = ledger.init(function, args).await.unwrap_err().to_string();
+        assert_eq!(error, "private data APIs are not allowed in chaincode Init()");
+    }
 }

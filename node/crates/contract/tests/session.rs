@@ -11,8 +11,8 @@ use weft_contract::{Bytes, Context, ContractError, Functions, ServeOptions, Sess
 use weft_protos::peer::chaincode_client::ChaincodeClient;
 use weft_protos::peer::chaincode_message::Type;
 use weft_protos::peer::{
-    ChaincodeAdditionalParams, ChaincodeId, ChaincodeInput, ChaincodeMessage, DelState, PutState,
-    Response, WriteBatchState,
+    ChaincodeAdditionalParams, ChaincodeId, ChaincodeInput, ChaincodeMessage, DelState,
+    GetStateByRange, PurgePrivateState, PutState, Response, WriteBatchState,
 };
 
 async fn write(ctx: Context) -> Result<(), ContractError> {
@@ -30,8 +30,16 @@ async fn wait(_: Context) -> Result<(), ContractError> {
     std::future::pending().await
 }
 
+async fn secrets(ctx: Context) -> Result<(), ContractError> {
+    ctx.put_private("c", "a", "1").await?;
+    ctx.delete_private("c", "b").await?;
+    ctx.purge_private("c", "d").await?;
+    // The peer has to know of the writes to refuse this.
+    ctx.private_range("c", "", "").await.map(drop)
+}
+
 fn contract() -> Functions {
-    Functions::new().on("Write", write).on("Both", both).on("Wait", wait)
+    Functions::new().on("Write", write).on("Both", both).on("Wait", wait).on("Secrets", secrets)
 }
 
 /// A peer that has dialled a contract.
@@ -142,6 +150,38 @@ async fn batches_keep_to_the_peers_size_and_order() {
     }
     assert_eq!(keys, ["a", "b", "c"]);
     peer.expect(Type::Completed).await;
+}
+
+#[tokio::test]
+async fn private_writes_name_their_collection_and_come_before_ranges() {
+    let mut peer = Peer::ready(SessionLimits::default(), Default::default()).await;
+    peer.start("t", "Secrets").await;
+    let put = PutState::decode(peer.expect(Type::PutState).await.payload).unwrap();
+    assert_eq!((put.collection.as_str(), put.key.as_str()), ("c", "a"));
+    peer.send(Type::Response, "t", Bytes::new()).await;
+    let delete = DelState::decode(peer.expect(Type::DelState).await.payload).unwrap();
+    assert_eq!((delete.collection.as_str(), delete.key.as_str()), ("c", "b"));
+    peer.send(Type::Response, "t", Bytes::new()).await;
+    let purge = peer.expect(Type::PurgePrivateData).await.payload;
+    let purge = PurgePrivateState::decode(purge).unwrap();
+    assert_eq!((purge.collection.as_str(), purge.key.as_str()), ("c", "d"));
+    peer.send(Type::Response, "t", Bytes::new()).await;
+    peer.expect(Type::GetStateByRange).await;
+    peer.send(Type::Response, "t", Bytes::new()).await;
+    peer.expect(Type::Completed).await;
+
+    let mut peer = Peer::ready(SessionLimits::default(), batches(100)).await;
+    peer.start("t", "Secrets").await;
+    let batch = peer.expect(Type::WriteBatchState).await.payload;
+    let batch = WriteBatchState::decode(batch).unwrap();
+    assert!(batch.rec.iter().all(|record| record.collection == "c"));
+    assert_eq!(batch.rec.len(), 3);
+    peer.send(Type::Response, "t", Bytes::new()).await;
+    let range = peer.expect(Type::GetStateByRange).await.payload;
+    assert_eq!(GetStateByRange::decode(range).unwrap().collection, "c");
+    peer.send(Type::Error, "t", Bytes::from_static(b"read-only")).await;
+    let response = Response::decode(peer.expect(Type::Completed).await.payload).unwrap();
+    assert_eq!((response.status, response.message.as_str()), (500, "read-only"));
 }
 
 #[tokio::test]

@@ -76,7 +76,6 @@ fn commit(ledger: &Ledger, validated: &mvcc::Validated, (block, ids): (Block, Ve
         tx_ids: &ids,
         updates: &validated.updates,
         history: &validated.history,
-        private: &[],
         extra: Batch::new(),
     };
     ledger.commit(input).unwrap();

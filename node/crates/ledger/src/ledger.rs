@@ -14,11 +14,12 @@ use weft_types::{BlockNumber, ChannelId, TxFilter};
 
 use crate::block_store::{BlockAppend, BlockStore, BlockStoreError, Tip};
 use crate::history::HistoryQuery;
-use crate::kv::column::CHAIN;
+use crate::kv::column::{CHAIN, PRIVATE_DATA};
 use crate::kv::{Batch, Durability, Kv, KvError};
+use crate::private::WritesKey;
 use crate::simulator::{QueryLimits, Simulator};
 use crate::state::{KvState, OverlayState};
-use crate::updates::{HistoryWrite, PrivateUpdate, UpdateBatch};
+use crate::updates::{HistoryWrite, UpdateBatch};
 
 /// Which channel the store is of, and how far its state is. Key `savepoint` of the column
 /// `chain`. Written with every block, so it always agrees with the end of the chain; if it does
@@ -114,9 +115,8 @@ pub struct CommitInput<'a> {
     pub updates: &'a UpdateBatch,
     /// Which public keys they wrote.
     pub history: &'a [HistoryWrite],
-    /// The private values of these changes, as far as this peer has them.
-    pub private: &'a [PrivateUpdate],
-    /// Anything else that is written at once with the block.
+    /// Anything else that is written at once with the block, such as what
+    /// [`crate::private::PrivateBatch`] made of private writes.
     pub extra: Batch,
 }
 
@@ -239,6 +239,23 @@ impl Ledger {
         }))
     }
 
+    /// The private writes of a committed transaction in a collection, as the encoded
+    /// `kvrwset.KVRWSet`; `None` where this peer does not have them (any more). What was purged
+    /// since is left out, so their hash need not be the one in the block.
+    ///
+    /// # Errors
+    /// Fails where the store cannot be read.
+    pub fn private_writes(
+        &self,
+        namespace: &str,
+        collection: &str,
+        block: BlockNumber,
+        place: u32,
+    ) -> Result<Option<Bytes>, KvError> {
+        let key = WritesKey { namespace, collection, block, place }.encode();
+        self.kv.get(PRIVATE_DATA, &key)
+    }
+
     /// The hash over all updates since the first block; empty up to the genesis block.
     pub fn commit_hash(&self) -> Bytes {
         self.commit_hash.lock().clone()
@@ -266,7 +283,7 @@ impl Ledger {
         durability: Durability,
     ) -> Result<Committed, LedgerError> {
         let mut previous = self.commit_hash.lock();
-        let CommitInput { mut block, codes, tx_ids, updates, history, private, extra } = input;
+        let CommitInput { mut block, codes, tx_ids, updates, history, extra } = input;
         let number = block::header(&block).map_err(LedgerError::Block)?.number;
         check_codes(number, &block, &codes)?;
         metadata::set_filter(&mut block, codes.clone());
@@ -281,7 +298,6 @@ impl Ledger {
         let mut batch = self.savepoint(number, &commit_hash);
         updates.write_to(&mut batch);
         history.iter().for_each(|write| write.write_to(&mut batch));
-        private.iter().for_each(|update| update.write_to(&mut batch));
         batch.extend(extra);
         let encoded = Bytes::from(block.encode_to_vec());
         let append = BlockAppend::new(&block)

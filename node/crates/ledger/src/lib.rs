@@ -6,6 +6,7 @@
 //! - [`state`]: the value, version and metadata of every key, as stored and as it will be;
 //! - [`simulator`]: running a transaction's reads and writes, recorded as a [`rwset`];
 //! - [`mvcc`]: which of a block's transactions are valid, and the [`updates`] they make;
+//! - [`private`]: how private writes, what is missing of them and what ends lie in the store;
 //! - [`history`]: who wrote a key, and what;
 //! - [`ledger`]: a peer's ledger of one channel, all of the above in one store.
 //!
@@ -29,6 +30,7 @@ pub mod history;
 pub mod kv;
 pub mod ledger;
 pub mod mvcc;
+pub mod private;
 pub mod rwset;
 pub mod simulator;
 pub mod state;

@@ -208,7 +208,7 @@ struct CommitWrite {
 }
 
 /// A private key's new value, kept beside its hash by peers that have it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct PrivateUpdate {
     /// The namespace.
     pub namespace: String,
@@ -220,6 +220,17 @@ pub struct PrivateUpdate {
     pub value: Option<Bytes>,
     /// The transaction that does this; equal to the version of the key's hash.
     pub version: Version,
+}
+
+impl std::fmt::Debug for PrivateUpdate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Neither the key nor the value is for logs.
+        f.debug_struct("PrivateUpdate")
+            .field("namespace", &self.namespace)
+            .field("collection", &self.collection)
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
 }
 
 impl PrivateUpdate {

@@ -163,7 +163,6 @@ fn what_does_not_belong_to_the_block_is_refused() {
             tx_ids: &ids,
             updates: &empty.updates,
             history: &[],
-            private: &[],
             extra: Batch::new(),
         })
     };

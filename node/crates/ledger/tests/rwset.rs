@@ -8,7 +8,7 @@ use weft_crypto::{sha256, sha256_parts};
 use weft_ledger::Version;
 use weft_ledger::rwset::{
     DegreeError, RangeReads, RangeResults, RwSetBuilder, RwSetError, TxRwSet, is_delete,
-    is_hash_delete, private_updates,
+    is_hash_delete, private_writes,
 };
 use weft_ledger::state::metadata::{self, Metadata, VALIDATION_PARAMETER};
 use weft_protos::kvrwset::{KvRead, KvWrite, KvWriteHash, QueryReads, RangeQueryInfo};
@@ -135,16 +135,18 @@ fn private_writes_must_have_the_hash_of_the_transaction() {
     builder.purge_private("cc", "coll", "old");
     let built = builder.build();
     let set = TxRwSet::from_proto(built.public).unwrap();
-    let mut private = built.private.unwrap();
-    let updates = private_updates(&set, &private, version(5, 1)).unwrap();
-    let found: Vec<_> = updates.iter().map(|u| (u.key.as_str(), u.value.clone())).collect();
-    assert_eq!(found, [("k", Some(bytes("v"))), ("old", None)]);
-    assert!(updates.iter().all(|update| update.version == version(5, 1)));
-    assert!(set.namespaces[0].collections[0].hashed.hashed_writes.iter().any(|w| w.is_purge));
+    let private = built.private.unwrap();
+    let part = &set.namespaces[0].collections[0];
+    let bytes = private.ns_pvt_rwset[0].collection_pvt_rwset[0].rwset.clone();
+    let read = |bytes: Bytes| private_writes("cc", "coll", &part.private_hash, bytes);
+    let writes = read(bytes.clone()).unwrap().writes;
+    let found: Vec<_> =
+        writes.iter().map(|w| (w.key.as_str(), &w.value[..], w.is_delete)).collect();
+    assert_eq!(found, [("k", &b"v"[..], false), ("old", b"", true)]);
+    assert!(part.hashed.hashed_writes.iter().any(|w| w.is_purge));
 
-    private.ns_pvt_rwset[0].collection_pvt_rwset[0].collection_name = "other".into();
-    let refused = private_updates(&set, &private, version(5, 1)).unwrap_err();
-    assert!(matches!(refused, RwSetError::PrivateHash { collection, .. } if collection == "other"));
+    let refused = read(bytes.slice(1..)).unwrap_err();
+    assert!(matches!(refused, RwSetError::PrivateHash { collection, .. } if collection == "coll"));
 }
 
 #[test]

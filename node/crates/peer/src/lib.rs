@@ -13,4 +13,5 @@ pub mod gateway;
 pub mod lifecycle;
 pub mod membership;
 pub mod peer;
+pub mod private;
 pub mod syscc;

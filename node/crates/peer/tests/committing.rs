@@ -92,6 +92,8 @@ impl World {
             history: true,
             max_waiters: 100,
             metrics: Some(CommitMetrics::register(&prometheus::Registry::new()).unwrap()),
+            exchange: weft_peer::private::Later::new(),
+            pull_timeout: Duration::from_secs(5),
         })
     }
 

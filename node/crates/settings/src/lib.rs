@@ -33,7 +33,7 @@ pub use orderer::{
 };
 pub use peer::{
     Chaincode, DeliverClient, Discovery, Gateway, KnownPeer, LedgerOptions, PeerLimits,
-    PeerSettings, Validation,
+    PeerSettings, PrivateData, Validation,
 };
 pub use shared::{
     ClientAuth, Keepalive, Limits, LogFormat, Logging, Msp, Operations, OperationsTls, Storage, Tls,

@@ -38,6 +38,8 @@ pub struct PeerSettings {
     pub deliver_client: DeliverClient,
     /// Validation of blocks.
     pub validation: Validation,
+    /// Private data collections.
+    pub private_data: PrivateData,
     /// Ledger options.
     pub ledger: LedgerOptions,
     /// Store on disk.
@@ -65,6 +67,7 @@ impl Default for PeerSettings {
             known_peers: Vec::new(),
             deliver_client: DeliverClient::default(),
             validation: Validation::default(),
+            private_data: PrivateData::default(),
             ledger: LedgerOptions::default(),
             storage: Storage::default(),
             limits: Limits::default(),
@@ -233,6 +236,42 @@ impl Default for DeliverClient {
 pub struct Validation {
     /// Threads that verify signatures; 0 is one a core. Default 0.
     pub workers: usize,
+}
+
+/// Private data collections: values that only the peers of a collection's members hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct PrivateData {
+    /// How long a block waits for private values that other members have and this peer has not.
+    /// What does not come in time is recorded as missing, and the block is committed; `0s` does
+    /// not wait. Default 5 s; Fabric waits 60 s (`pvtData.pullRetryThreshold`).
+    #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
+    pub pull_timeout: Duration,
+    /// Time for other members to take the private values of an endorsement. Default 3 s, as
+    /// Fabric.
+    #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
+    pub push_timeout: Duration,
+    /// How often members are asked for private values that are missing. Default 60 s, as Fabric;
+    /// `0s` never.
+    #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
+    pub reconcile_interval: Duration,
+    /// Most that one transaction may write to one collection and still be passed to other peers,
+    /// bytes. Default 16 MiB.
+    pub max_bytes: usize,
+}
+
+impl Default for PrivateData {
+    fn default() -> Self {
+        Self {
+            pull_timeout: Duration::from_secs(5),
+            push_timeout: Duration::from_secs(3),
+            reconcile_interval: Duration::from_secs(60),
+            max_bytes: 16 * 1024 * 1024,
+        }
+    }
 }
 
 /// Ledger options.

@@ -110,6 +110,7 @@ impl PeerSettings {
             check.address(&format!("knownPeers[{index}].address"), &peer.address);
         }
         check.deliver_client(self);
+        check.private_data(self);
         check.positive("ledger.totalQueryLimit", self.ledger.total_query_limit);
         check.positive("ledger.queryPageSize", self.ledger.query_page_size);
         let limits = &self.peer_limits;
@@ -315,6 +316,16 @@ impl Check {
         self.positive("chaincode.maxCallDepth", chaincode.max_call_depth);
         if chaincode.max_package_bytes > settings.limits.max_message_bytes {
             self.problem("chaincode.maxPackageBytes", "must not exceed limits.maxMessageBytes");
+        }
+    }
+
+    fn private_data(&mut self, settings: &PeerSettings) {
+        let private = &settings.private_data;
+        self.duration("privateData.pushTimeout", private.push_timeout);
+        self.positive("privateData.maxBytes", private.max_bytes);
+        // A message holds one collection's writes and what says to what they belong.
+        if private.max_bytes > settings.limits.max_message_bytes / 2 {
+            self.problem("privateData.maxBytes", "must not exceed half of limits.maxMessageBytes");
         }
     }
 

@@ -45,6 +45,9 @@ fn defaults_fill_what_is_absent() {
     assert_eq!(settings.peer_limits.gateway_concurrency, 500);
     assert_eq!(settings.chaincode.execute_timeout, Duration::from_secs(30));
     assert_eq!(settings.tls.reload_interval, Duration::from_secs(10));
+    assert_eq!(settings.private_data.pull_timeout, Duration::from_secs(5));
+    assert_eq!(settings.private_data.push_timeout, Duration::from_secs(3));
+    assert_eq!(settings.private_data.reconcile_interval, Duration::from_secs(60));
     assert_eq!(settings.tls.effective_client_root_cas(), [PathBuf::from("tls/ca.crt")]);
     let settings = orderer("", &[]).unwrap();
     assert!(settings.batching.cut_when_idle);
@@ -142,6 +145,32 @@ fn all_problems_are_told_at_once() {
     let wanted =
         ["msp.id", "msp.dir", "externalAddress", "tls.cert", "tls.key", "tls.rootCas", "dataDir"];
     assert_eq!(paths, wanted);
+}
+
+#[test]
+fn private_data_is_checked() {
+    let settings = peer(
+        "privateData: { pullTimeout: 0s, reconcileInterval: 0s, maxBytes: 1024 }",
+        &[("WEFT_PRIVATE_DATA_PUSH_TIMEOUT", "500ms")],
+    );
+    let settings = settings.unwrap().private_data;
+    assert_eq!(settings.pull_timeout, Duration::ZERO, "a block need not wait");
+    assert_eq!(settings.reconcile_interval, Duration::ZERO, "nobody need look");
+    assert_eq!(settings.push_timeout, Duration::from_millis(500));
+    assert_eq!(settings.max_bytes, 1024);
+    let check = |yaml: &str, path: &str| {
+        let Err(SettingsError::Invalid(problems)) = peer(yaml, &[]) else { panic!("{yaml}") };
+        assert!(problems.iter().any(|problem| problem.path == path), "{yaml}: {problems:?}");
+        assert_eq!(problems.len(), 1, "{problems:?}");
+    };
+    check("privateData: { pushTimeout: 0s }", "privateData.pushTimeout");
+    check("privateData: { maxBytes: 0 }", "privateData.maxBytes");
+    check("privateData: { maxBytes: 60000000 }", "privateData.maxBytes");
+    // A smaller message takes a smaller collection.
+    check(
+        "limits: { maxMessageBytes: 1048576 }\nchaincode: { maxPackageBytes: 1024 }",
+        "privateData.maxBytes",
+    );
 }
 
 #[test]

@@ -3,8 +3,7 @@
 //! One call of [`converge`] does what can be done now. Every peer run here gets the package,
 //! every organization run here approves the definition (again, when the package is another one:
 //! the sequence stays), and the definition is committed as soon as those who have approved
-//! satisfy the channel's lifecycle policy. Private data collections are not part of a
-//! [`model::Chaincode`]; a definition here has none.
+//! satisfy the channel's lifecycle policy.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -27,7 +26,7 @@ use weft_protos::peer::{ApplicationPolicy, application_policy};
 use weft_types::{ChannelId, MspId};
 
 use super::access::{Access, NodeRef};
-use super::{LedgerError, Waiting, told};
+use super::{LedgerError, Waiting, collections, told};
 use crate::model::{self, Endorsement};
 
 /// Time for peers to see what was just ordered, before the next call looks again.
@@ -69,33 +68,52 @@ pub fn package(chaincode: &model::Chaincode, address: &str) -> Result<PackageFil
 /// # Errors
 /// [`LedgerError::Chaincode`] when the text of a policy does not parse.
 pub fn policy(chaincode: &model::Chaincode) -> Result<Bytes, LedgerError> {
+    let policy = application_policy(chaincode, "spec.endorsementPolicy", &chaincode.endorsement)?;
+    Ok(policy.encode_to_vec().into())
+}
+
+/// A policy of a chaincode as definitions have it; `field` is where the spec says it.
+///
+/// # Errors
+/// [`LedgerError::Chaincode`] when its text does not parse.
+pub(super) fn application_policy(
+    chaincode: &model::Chaincode,
+    field: &str,
+    policy: &Endorsement,
+) -> Result<ApplicationPolicy, LedgerError> {
     use application_policy::Type;
-    let kind = match &chaincode.endorsement {
+    let kind = match policy {
         Endorsement::ChannelPolicy(path) => Type::ChannelConfigPolicyReference(path.clone()),
         Endorsement::Signature(text) => {
             let envelope = dsl::parse(text).map_err(|error| LedgerError::Chaincode {
                 chaincode: chaincode.name.clone(),
-                what: format!("spec.endorsementPolicy: {error}"),
+                what: format!("{field}: {error}"),
             })?;
             Type::SignaturePolicy(envelope)
         }
     };
-    Ok(ApplicationPolicy { r#type: Some(kind) }.encode_to_vec().into())
+    Ok(ApplicationPolicy { r#type: Some(kind) })
 }
 
 /// The definition to have, given what is committed, and whether that is it already.
 ///
 /// # Errors
-/// As [`policy`].
+/// As [`policy`], and [`LedgerError::Chaincode`] for a change of collections that the channel does
+/// not take.
 pub fn definition(
     chaincode: &model::Chaincode,
     committed: Option<&QueryChaincodeDefinitionResult>,
 ) -> Result<(Definition, bool), LedgerError> {
     let policy = policy(chaincode)?;
+    let wanted = collections::package(chaincode)?;
+    let current = committed.and_then(|committed| committed.collections.as_ref());
+    collections::check_kept(&chaincode.name, wanted.as_ref(), current)?;
+    let same_collections = collections::same(wanted.as_ref(), current);
     let unchanged = committed.is_some_and(|committed| {
         committed.version == chaincode.version
             && committed.validation_parameter == policy
             && committed.init_required == chaincode.init_required
+            && same_collections
     });
     let sequence = committed.map_or(0, |committed| committed.sequence);
     let definition = Definition {
@@ -104,6 +122,8 @@ pub fn definition(
         sequence: if unchanged { sequence } else { sequence.saturating_add(1) },
         policy,
         init_required: chaincode.init_required,
+        // In the order of the channel, where that has the same: approvals are of the very bytes.
+        collections: if same_collections { current.cloned() } else { wanted },
     };
     Ok((definition, unchanged))
 }
@@ -122,6 +142,13 @@ pub fn is_approval_of(
         && approved.version == definition.version
         && approved.validation_parameter == definition.policy
         && approved.init_required == definition.init_required
+        && collections::same(approved.collections.as_ref(), definition.collections.as_ref())
+}
+
+/// Whether a peer that knows of so many peers of each organization, by MSP id, knows of all that
+/// are here: private data goes to peers that are known.
+pub fn is_acquainted(known: &BTreeMap<String, usize>, here: &BTreeMap<String, usize>) -> bool {
+    here.iter().all(|(org, count)| known.get(org).is_some_and(|known| known >= count))
 }
 
 /// A chaincode, and everything that has to do with it here.
@@ -481,7 +508,8 @@ impl Run<'_> {
         ChaincodeState::NeedsApprovals { missing, message }
     }
 
-    /// Ready when every peer knows of enough endorsers: then any Gateway serves.
+    /// Ready when every peer knows of enough endorsers: then any Gateway serves. Where there is
+    /// private data, every peer has to know the others as well.
     async fn await_endorsers(&self, views: &[View]) -> ChaincodeState {
         let fresh = !self.did.is_empty();
         let deadline = Instant::now() + if fresh { SETTLE } else { Duration::ZERO };
@@ -492,18 +520,42 @@ impl Run<'_> {
                 (!knows.unwrap_or(false)).then(|| view.node.name.clone())
             });
             let lacking: Vec<String> = join_all(asked).await.into_iter().flatten().collect();
-            if lacking.is_empty() {
+            let strangers = match lacking.is_empty() {
+                true => self.unacquainted(views).await,
+                false => Vec::new(),
+            };
+            if lacking.is_empty() && strangers.is_empty() {
                 return ChaincodeState::Ready;
             }
             if Instant::now() >= deadline {
-                let message = format!(
-                    "{} knows of no peers that satisfy the endorsement policy together",
-                    lacking.join(", ")
-                );
+                let (who, what) = match lacking.as_slice() {
+                    [] => (strangers, "all peers of the channel, which private data goes to"),
+                    _ => (lacking, "peers that satisfy the endorsement policy together"),
+                };
+                let message = format!("{} does not know of {what}", who.join(", "));
                 return ChaincodeState::Waiting(Waiting::new("EndorsersUnknown", message));
             }
             sleep(POLL).await;
         }
+    }
+
+    /// Peers that do not know of all others here, where private data has to find its way to them.
+    async fn unacquainted(&self, views: &[View]) -> Vec<String> {
+        if self.input.chaincode.collections.is_empty() {
+            return Vec::new();
+        }
+        let mut here: BTreeMap<String, usize> = BTreeMap::new();
+        for view in views {
+            *here.entry(view.node.msp_id.to_string()).or_default() += 1;
+        }
+        let here = &here;
+        let asked = views.iter().map(|view| async move {
+            let call = view.peer.known_peers(self.input.channel);
+            let known = self.access.within(&view.node, "the peers", call).await;
+            let knows = known.is_ok_and(|known| is_acquainted(&known, here));
+            (!knows).then(|| view.node.name.clone())
+        });
+        join_all(asked).await.into_iter().flatten().collect()
     }
 
     fn orderers_for(&self, holder: &str) -> Result<Vec<Orderer>, ClientError> {

@@ -15,6 +15,7 @@
 //! | [`consenters`] | pure: which change of a channel's consenters comes next |
 //! | [`signatures`] | pure: whether those who sign here may change a config, and who else must |
 //! | [`channel`] | doing: a channel from genesis to drift |
+//! | [`collections`] | pure: the collections of a definition, and which changes of them a channel takes |
 //! | [`chaincode`] | doing: a chaincode from package to definition |
 
 use std::time::Duration;
@@ -22,6 +23,7 @@ use std::time::Duration;
 pub mod access;
 pub mod chaincode;
 pub mod channel;
+pub mod collections;
 pub mod consenters;
 mod error;
 pub mod exposition;

@@ -6,8 +6,21 @@ use std::ops::Bound;
 use bytes::Bytes;
 use weft_protos::queryresult::{KeyModification, Kv};
 
-/// Namespace and key.
-pub(super) type Name = (String, String);
+/// Where a value lies.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Name {
+    pub(super) namespace: String,
+    /// Empty for public keys.
+    pub(super) collection: String,
+    pub(super) key: String,
+}
+
+impl Name {
+    pub(super) fn new(namespace: &str, collection: &str, key: &str) -> Self {
+        let (namespace, collection) = (namespace.to_owned(), collection.to_owned());
+        Self { namespace, collection, key: key.to_owned() }
+    }
+}
 
 /// A write of one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,30 +46,34 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn get(&self, namespace: &str, key: &str) -> Option<Bytes> {
-        self.entry(namespace, key)?.value.clone()
+    pub(super) fn get(&self, name: &Name) -> Option<Bytes> {
+        self.entries.get(name)?.value.clone()
     }
 
-    pub(super) fn metadata(&self, namespace: &str, key: &str) -> BTreeMap<String, Bytes> {
-        self.entry(namespace, key).map(|entry| entry.metadata.clone()).unwrap_or_default()
+    pub(super) fn metadata(&self, name: &Name) -> BTreeMap<String, Bytes> {
+        self.entries.get(name).map(|entry| entry.metadata.clone()).unwrap_or_default()
     }
 
     /// The modifications of a key, the newest first.
-    pub(super) fn history(&self, namespace: &str, key: &str) -> Vec<KeyModification> {
-        let entry = self.entry(namespace, key);
+    pub(super) fn history(&self, name: &Name) -> Vec<KeyModification> {
+        let entry = self.entries.get(name);
         entry.map(|entry| entry.history.iter().rev().cloned().collect()).unwrap_or_default()
     }
 
     /// Keys from `start` up to but without `end`, which is open when empty.
-    pub(super) fn range(&self, namespace: &str, start: &str, end: &str) -> Vec<Kv> {
-        let from = Bound::Included((namespace.to_owned(), start.to_owned()));
-        let entries = self.entries.range((from, Bound::Unbounded));
-        let inside = |key: &str| end.is_empty() || key < end;
+    pub(super) fn range(&self, start: Name, end: &str) -> Vec<Kv> {
+        let (namespace, collection) = (start.namespace.clone(), start.collection.clone());
+        let inside = |name: &Name| {
+            name.namespace == namespace
+                && name.collection == collection
+                && (end.is_empty() || name.key.as_str() < end)
+        };
+        let entries = self.entries.range((Bound::Included(start), Bound::Unbounded));
         entries
-            .take_while(|((of, key), _)| of == namespace && inside(key))
-            .filter_map(|((namespace, key), entry)| {
-                let value = entry.value.clone()?;
-                Some(Kv { namespace: namespace.clone(), key: key.clone(), value })
+            .take_while(|(name, _)| inside(name))
+            .filter_map(|(name, entry)| {
+                let (namespace, key) = (name.namespace.clone(), name.key.clone());
+                Some(Kv { namespace, key, value: entry.value.clone()? })
             })
             .collect()
     }
@@ -74,10 +91,6 @@ impl State {
                 is_delete: entry.value.is_none(),
             });
         }
-    }
-
-    fn entry(&self, namespace: &str, key: &str) -> Option<&Entry> {
-        self.entries.get(&(namespace.to_owned(), key.to_owned()))
     }
 }
 

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use prost::Message;
+use sha2::{Digest as _, Sha256};
 use weft_protos::ext::decode;
 use weft_protos::peer::chaincode_message::Type;
 use weft_protos::peer::{
@@ -16,10 +17,10 @@ use weft_protos::peer::{
     WriteBatchState, WriteRecord, write_record,
 };
 
-use super::MockLedger;
 use super::state::{Name, Write};
-use crate::ContractError;
+use super::{MockCollection, MockLedger};
 use crate::backend::Backend;
+use crate::{ContractError, proposal};
 
 /// Calls from contract to contract end here.
 const MAX_DEPTH: usize = 16;
@@ -28,7 +29,29 @@ const MAX_DEPTH: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     pub(super) writes: BTreeMap<Name, Vec<Write>>,
-    read_pages: bool,
+    /// What it has read that is not checked for changes, and so excludes writes.
+    unchecked: Option<&'static str>,
+}
+
+const PAGES: &str = "pages";
+const PRIVATE_RANGES: &str = "ranges of private keys";
+
+impl Pending {
+    fn write(&mut self, name: Name, write: Write) -> Result<(), ContractError> {
+        if let Some(what) = self.unchecked {
+            return Err(refused(&format!("a transaction that has read {what} may not write")));
+        }
+        self.writes.entry(name).or_default().push(write);
+        Ok(())
+    }
+
+    fn read_unchecked(&mut self, what: &'static str) -> Result<(), ContractError> {
+        if !self.writes.is_empty() {
+            return Err(refused(&format!("a transaction that has written may not read {what}")));
+        }
+        self.unchecked = Some(what);
+        Ok(())
+    }
 }
 
 /// One contract's part of a transaction.
@@ -38,6 +61,9 @@ pub(super) struct Transaction {
     tx_id: String,
     channel: String,
     proposal: Option<SignedProposal>,
+    /// The organization of the client.
+    creator: String,
+    init: bool,
     pending: Arc<Mutex<Pending>>,
     depth: usize,
 }
@@ -49,21 +75,77 @@ impl Transaction {
         message: &ChaincodeMessage,
         pending: Arc<Mutex<Pending>>,
         depth: usize,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, ContractError> {
+        let parts = proposal::parse(message.proposal.as_ref()).map_err(ContractError::Decode)?;
+        Ok(Self {
             ledger,
             namespace: namespace.to_owned(),
             tx_id: message.txid.clone(),
             channel: message.channel_id.clone(),
             proposal: message.proposal.clone(),
+            creator: parts.creator.msp_id().to_owned(),
+            init: message.r#type() == Type::Init,
             pending,
             depth,
+        })
+    }
+
+    fn name(&self, collection: &str, key: &str) -> Name {
+        Name::new(&self.namespace, collection, key)
+    }
+
+    /// A collection that is there for this transaction.
+    fn collection(&self, name: &str) -> Result<MockCollection, ContractError> {
+        if self.init {
+            return Err(refused("private data APIs are not allowed in chaincode Init()"));
         }
+        self.ledger.collection(&self.namespace, name).ok_or_else(|| {
+            let (channel, namespace) = (&self.channel, &self.namespace);
+            refused(&format!("collection {channel}/{namespace}/{name} could not be found"))
+        })
+    }
+
+    /// Whether the client may read; the empty collection stands for public data. Tells whether
+    /// the peer has the values.
+    fn may_read(&self, collection: &str) -> Result<bool, ContractError> {
+        if collection.is_empty() {
+            return Ok(true);
+        }
+        let found = self.collection(collection)?;
+        if !found.may_read(&self.creator) {
+            return Err(self.no_access("read", collection));
+        }
+        Ok(found.has(&self.ledger.peer()))
+    }
+
+    fn may_write(&self, collection: &str) -> Result<(), ContractError> {
+        if !collection.is_empty() && !self.collection(collection)?.may_write(&self.creator) {
+            return Err(self.no_access("write", collection));
+        }
+        Ok(())
+    }
+
+    fn no_access(&self, what: &str, collection: &str) -> ContractError {
+        let namespace = &self.namespace;
+        refused(&format!(
+            "tx creator does not have {what} access permission on privatedata in \
+             chaincodeName:{namespace} collectionName: {collection}"
+        ))
     }
 
     fn get(&self, collection: &str, key: &str) -> Result<Bytes, ContractError> {
-        public(collection)?;
-        Ok(self.ledger.state.lock().get(&self.namespace, key).unwrap_or_default())
+        let held = self.may_read(collection)?;
+        let value = self.ledger.state.lock().get(&self.name(collection, key));
+        if value.is_some() && !held {
+            return Err(refused("private data matching public hash version is not available"));
+        }
+        Ok(value.unwrap_or_default())
+    }
+
+    fn hash(&self, get: &GetState) -> Result<Bytes, ContractError> {
+        self.collection(&get.collection)?;
+        let value = self.ledger.state.lock().get(&self.name(&get.collection, &get.key));
+        Ok(value.map(|value| sha256(&value)).unwrap_or_default())
     }
 
     fn get_many(&self, get: &GetStateMultiple) -> Result<Bytes, ContractError> {
@@ -73,47 +155,43 @@ impl Transaction {
     }
 
     fn write(&self, record: WriteRecord) -> Result<(), ContractError> {
-        public(&record.collection)?;
+        self.may_write(&record.collection)?;
         let write = match (record.r#type(), record.metadata) {
             (write_record::Type::PutState, _) => Write::Value(Some(record.value)),
             (write_record::Type::DelState, _) => Write::Value(None),
+            (write_record::Type::PurgePrivateData, _) if !record.collection.is_empty() => {
+                Write::Value(None)
+            }
             (write_record::Type::PutStateMetadata, Some(entry)) => {
                 Write::Metadata(entry.metakey, entry.value)
             }
             _ => return Err(refused("unknown operation type")),
         };
-        let mut pending = self.pending.lock();
-        if pending.read_pages {
-            return Err(refused("a transaction that has read pages may not write"));
-        }
-        let name = (self.namespace.clone(), record.key);
-        pending.writes.entry(name).or_default().push(write);
-        Ok(())
+        let name = self.name(&record.collection, &record.key);
+        self.pending.lock().write(name, write)
     }
 
     fn metadata(&self, get: &GetStateMetadata) -> Result<Bytes, ContractError> {
-        public(&get.collection)?;
-        let entries = self.ledger.state.lock().metadata(&self.namespace, &get.key);
+        self.may_read(&get.collection)?;
+        let entries = self.ledger.state.lock().metadata(&self.name(&get.collection, &get.key));
         let entries =
             entries.into_iter().map(|(metakey, value)| StateMetadata { metakey, value }).collect();
         Ok(encoded(&StateMetadataResult { entries }))
     }
 
     fn range(&self, get: &GetStateByRange) -> Result<Bytes, ContractError> {
-        public(&get.collection)?;
+        if !get.collection.is_empty() {
+            return self.private_range(get);
+        }
         let page: QueryMetadata =
             decode("query metadata", get.metadata.clone()).map_err(ContractError::Decode)?;
         let start = if page.bookmark.is_empty() { &get.start_key } else { &page.bookmark };
-        let mut rows = self.ledger.state.lock().range(&self.namespace, start, &get.end_key);
+        let mut rows = self.ledger.state.lock().range(self.name("", start), &get.end_key);
         let size = usize::try_from(page.page_size).map_err(|_| refused("negative page size"))?;
         if size == 0 {
             return Ok(results(rows.iter().map(encoded), Bytes::new()));
         }
-        let mut pending = self.pending.lock();
-        if !pending.writes.is_empty() {
-            return Err(refused("a transaction that has written may not read pages"));
-        }
-        pending.read_pages = true;
+        self.pending.lock().read_unchecked(PAGES)?;
         let bookmark = rows.get(size).map(|kv| kv.key.clone()).unwrap_or_default();
         rows.truncate(size);
         let fetched_records_count = i32::try_from(rows.len()).unwrap_or(i32::MAX);
@@ -121,8 +199,22 @@ impl Transaction {
         Ok(results(rows.iter().map(encoded), encoded(&metadata)))
     }
 
+    fn private_range(&self, get: &GetStateByRange) -> Result<Bytes, ContractError> {
+        if !self.may_read(&get.collection)? {
+            let (namespace, collection) = (&self.namespace, &get.collection);
+            return Err(refused(&format!(
+                "private data is not available: the organization of this peer is not a member \
+                 of collection {collection} of chaincode {namespace}"
+            )));
+        }
+        self.pending.lock().read_unchecked(PRIVATE_RANGES)?;
+        let start = self.name(&get.collection, &get.start_key);
+        let rows = self.ledger.state.lock().range(start, &get.end_key);
+        Ok(results(rows.iter().map(encoded), Bytes::new()))
+    }
+
     fn history(&self, get: &GetHistoryForKey) -> Bytes {
-        let rows = self.ledger.state.lock().history(&self.namespace, &get.key);
+        let rows = self.ledger.state.lock().history(&self.name("", &get.key));
         results(rows.iter().map(encoded), Bytes::new())
     }
 
@@ -169,6 +261,7 @@ impl Backend for Transaction {
                 self.get(&get.collection, &get.key)
             }
             Type::GetStateMultiple => self.get_many(&read(payload)?),
+            Type::GetPrivateDataHash => self.hash(&read(payload)?),
             Type::WriteBatchState => {
                 let batch: WriteBatchState = read(payload)?;
                 batch.rec.into_iter().try_for_each(|record| self.write(record))?;
@@ -191,11 +284,9 @@ impl Backend for Transaction {
     }
 }
 
-fn public(collection: &str) -> Result<(), ContractError> {
-    if collection.is_empty() {
-        return Ok(());
-    }
-    Err(refused("private data is not supported by the ledger in memory"))
+/// SHA-256, as the ledger keeps it of private values.
+pub(super) fn sha256(value: &[u8]) -> Bytes {
+    Bytes::copy_from_slice(&Sha256::digest(value))
 }
 
 fn refused(text: &str) -> ContractError {

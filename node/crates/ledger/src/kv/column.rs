@@ -83,6 +83,28 @@ pub const STATE_HASHES: Column = Column::new("state_hashes");
 /// Value: [`crate::state::VersionedValue`].
 pub const PRIVATE_STATE: Column = Column::new("private_state");
 
+/// Private writes of committed transactions that this peer has. Key: namespace (text),
+/// collection (text), block (u64), place in the block (u32): [`crate::private::WritesKey`].
+/// Value: the encoded `kvrwset.KVRWSet`, without what was purged since.
+pub const PRIVATE_DATA: Column = Column::new("private_data");
+
+/// Private writes of committed transactions that this peer does not have, whether it should (its
+/// organization is a member) or not (it can become one). Key: as in [`PRIVATE_DATA`].
+/// Value: empty.
+pub const MISSING_PRIVATE: Column = Column::new("missing_private");
+
+/// Private keys that were purged, so that their values do not come back with writes that are
+/// found later. Key: namespace (text), collection (text), hash of the key. Value: block (u64) and
+/// place in the block (u32) of the last purge.
+pub const PURGED: Column = Column::new("purged");
+
+/// What ends with a block, as its collection says. Key: block (u64), kind (u8), namespace (text),
+/// collection (text), block (u64) and place in the block (u32) of the transaction that wrote it,
+/// then for kind 0 the hash of a key (in [`STATE_HASHES`]), for kind 1 a key (in
+/// [`PRIVATE_STATE`]), for kind 2 nothing (in [`PRIVATE_DATA`] or [`MISSING_PRIVATE`]):
+/// [`crate::private::Expiry`]. Value: empty.
+pub const EXPIRY: Column = Column::new("expiry");
+
 /// Which transactions wrote a key. Key: namespace (text), key (text), block (u64), place in
 /// the block (u32). Value: empty.
 pub const HISTORY: Column = Column::new("history");
@@ -107,6 +129,10 @@ pub const PEER_COLUMNS: &[Column] = &[
     STATE,
     STATE_HASHES,
     PRIVATE_STATE,
+    PRIVATE_DATA,
+    MISSING_PRIVATE,
+    PURGED,
+    EXPIRY,
     HISTORY,
     TRANSIENT,
 ];

@@ -8,5 +8,5 @@ mod set;
 pub use builder::{BuiltRwSet, RwSetBuilder};
 pub use results::{DegreeError, MAX_DEGREE, RangeReads, RangeResults};
 pub use set::{
-    CollectionRwSet, NsRwSet, RwSetError, TxRwSet, is_delete, is_hash_delete, private_updates,
+    CollectionRwSet, NsRwSet, RwSetError, TxRwSet, is_delete, is_hash_delete, private_writes,
 };

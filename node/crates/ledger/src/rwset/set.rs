@@ -5,10 +5,7 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 use weft_protos::ext::{DecodeError, decode};
 use weft_protos::kvrwset::{HashedRwSet, KvWrite, KvWriteHash, KvrwSet};
-use weft_protos::rwset::{NsReadWriteSet, TxPvtReadWriteSet, TxReadWriteSet};
-
-use crate::Version;
-use crate::updates::PrivateUpdate;
+use weft_protos::rwset::{NsReadWriteSet, TxReadWriteSet};
 
 /// A read-write set that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -127,40 +124,21 @@ pub fn is_hash_delete(write: &KvWriteHash) -> bool {
         || write.value_hash == EMPTY.get_or_init(|| weft_crypto::sha256(&[]))[..]
 }
 
-/// The updates that a valid transaction's private writes make, after a check that they are the
-/// ones that its read-write set names by hash.
+/// Reads private writes, after a check that they are the ones with the hash that a read-write set
+/// names for the collection ([`CollectionRwSet::private_hash`]).
 ///
 /// # Errors
-/// Fails where a collection's writes do not have the right hash or cannot be decoded.
-pub fn private_updates(
-    rwset: &TxRwSet,
-    private: &TxPvtReadWriteSet,
-    version: Version,
-) -> Result<Vec<PrivateUpdate>, RwSetError> {
-    let mut updates = Vec::new();
-    for namespace in &private.ns_pvt_rwset {
-        for part in &namespace.collection_pvt_rwset {
-            let (namespace, collection) = (&namespace.namespace, &part.collection_name);
-            if !has_private_hash(rwset, namespace, collection, &part.rwset) {
-                let (namespace, collection) = (namespace.clone(), collection.clone());
-                return Err(RwSetError::PrivateHash { namespace, collection });
-            }
-            let set: KvrwSet = decode("private writes", part.rwset.clone())
-                .map_err(|source| RwSetError::Namespace { namespace: namespace.clone(), source })?;
-            updates.extend(set.writes.into_iter().map(|write| PrivateUpdate {
-                namespace: namespace.clone(),
-                collection: collection.clone(),
-                value: (!is_delete(&write)).then_some(write.value),
-                key: write.key,
-                version,
-            }));
-        }
+/// Fails where they do not have the hash or cannot be decoded.
+pub fn private_writes(
+    namespace: &str,
+    collection: &str,
+    hash: &[u8],
+    writes: Bytes,
+) -> Result<KvrwSet, RwSetError> {
+    if weft_crypto::sha256(&writes)[..] != *hash {
+        let (namespace, collection) = (namespace.to_owned(), collection.to_owned());
+        return Err(RwSetError::PrivateHash { namespace, collection });
     }
-    Ok(updates)
-}
-
-fn has_private_hash(rwset: &TxRwSet, namespace: &str, collection: &str, writes: &[u8]) -> bool {
-    let parts = rwset.namespace(namespace).map(|part| part.collections.as_slice());
-    let part = parts.unwrap_or_default().iter().find(|part| part.collection == collection);
-    part.is_some_and(|part| part.private_hash == weft_crypto::sha256(writes)[..])
+    decode("private writes", writes)
+        .map_err(|source| RwSetError::Namespace { namespace: namespace.to_owned(), source })
 }

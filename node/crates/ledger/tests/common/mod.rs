@@ -129,7 +129,6 @@ pub fn try_commit(
         tx_ids: &ids,
         updates: &validated.updates,
         history: &validated.history,
-        private: &[],
         extra: Batch::new(),
     })
 }

@@ -34,6 +34,17 @@ pub enum Target {
     },
 }
 
+/// What a transaction may do with a collection of private data on this peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CollectionAccess {
+    /// Whether the proposal's creator may read values.
+    pub may_read: bool,
+    /// Whether the proposal's creator may write.
+    pub may_write: bool,
+    /// Whether this peer holds the values, as peers of members do.
+    pub held: bool,
+}
+
 /// The peer around the runtime.
 #[async_trait]
 pub trait Host: Send + Sync {
@@ -88,4 +99,19 @@ pub trait Host: Send + Sync {
 
     /// Whether the channel's capabilities allow endorsement policies of keys (V1_3 and later).
     fn key_level_endorsement(&self, channel: &str) -> bool;
+
+    /// Whether the channel's capabilities allow private data to be purged (V2_5 and later).
+    fn purges_private_data(&self, channel: &str) -> bool;
+
+    /// What this transaction may do with a collection of `chaincode`; `None` where there is no
+    /// such collection (Fabric: core/common/privdata/store.go, RetrieveReadWritePermission).
+    ///
+    /// # Errors
+    /// Fails where the definition cannot be read.
+    fn collection(
+        &self,
+        channel: &str,
+        chaincode: &str,
+        collection: &str,
+    ) -> Result<Option<CollectionAccess>, HostError>;
 }

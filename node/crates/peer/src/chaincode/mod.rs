@@ -4,8 +4,8 @@
 //! Owned here: the peer's side of the chaincode protocol (`protos.Chaincode/Connect`, where the
 //! peer dials, and `protos.ChaincodeSupport/Register`, where the contract dials), connections and
 //! their life, time limits, calls from contract to contract, and chaincode packages. Left to
-//! others: what state is ([`StateAccess`]), which package stands behind a name and who may call
-//! it ([`Host`]), and what becomes of the results (the endorser).
+//! others: what state is ([`StateAccess`]), which package stands behind a name, who may call it and
+//! use its collections ([`Host`]), and what becomes of the results (the endorser).
 //!
 //! # Protocol (Fabric: core/chaincode/handler.go)
 //!
@@ -22,7 +22,11 @@
 //! - A second registration of the same package ends that stream with ALREADY_EXISTS; Fabric
 //!   leaves the stream open and silent.
 //! - A contract reached by `Connect` must announce the id of the package it was reached for.
-//! - Private data and rich queries are refused with an error that says so.
+//! - Rich queries are refused with an error that says so.
+//! - A range of private keys fails where this peer cannot give it: its organization is not a
+//!   member of the collection, or it does not have a value of the range yet. Fabric's peers leave
+//!   such keys out, or give values that were replaced since.
+//! - A range of private keys cannot be read in pages; Fabric ignores that pages were asked for.
 //!
 //! # Concurrency
 //!
@@ -47,9 +51,9 @@ mod transaction;
 
 pub use config::RuntimeConfig;
 pub use error::{ChaincodeError, ExecuteError, LaunchError};
-pub use host::{Host, HostError, Target};
+pub use host::{CollectionAccess, Host, HostError, Target};
 pub use ledger_state::LedgerState;
 pub use metrics::RuntimeMetrics;
 pub use register::ChaincodeSupport;
 pub use runtime::{Call, Outcome, Runtime};
-pub use state::{QueryId, QueryResult, StateAccess, StateError};
+pub use state::{PrivateAccess, QueryId, QueryResult, StateAccess, StateError};

@@ -24,7 +24,7 @@ pub enum StateError {
     /// The request is not acceptable, such as a write after a query in pages.
     #[error("{0}")]
     Refused(String),
-    /// This peer has no such feature, such as private data.
+    /// This peer has no such feature, such as the history of keys.
     #[error("{0}")]
     Unsupported(String),
     /// The store failed.
@@ -38,10 +38,108 @@ pub enum StateError {
     },
 }
 
+/// Private data as one transaction sees it, beside [`StateAccess`] (Fabric: core/ledger
+/// TxSimulator). Who may use a collection is not asked here: that is done before
+/// ([`super::Host::collection`]).
+pub trait PrivateAccess: Send {
+    /// The committed value of a private key. Writes of this transaction do not show.
+    ///
+    /// # Errors
+    /// Fails where this peer does not have the value whose hash is on the ledger, and when the
+    /// store fails.
+    fn get_private(
+        &mut self,
+        namespace: &str,
+        collection: &str,
+        key: &str,
+    ) -> Result<Option<Bytes>, StateError>;
+
+    /// SHA-256 of the committed value of a private key, which every peer of the channel has.
+    ///
+    /// # Errors
+    /// Fails when the store does.
+    fn get_private_hash(
+        &mut self,
+        namespace: &str,
+        collection: &str,
+        key: &str,
+    ) -> Result<Option<Bytes>, StateError>;
+
+    /// Sets a private key.
+    ///
+    /// # Errors
+    /// Fails where writes are not allowed, as after a query of private keys.
+    fn put_private(
+        &mut self,
+        namespace: &str,
+        collection: &str,
+        key: &str,
+        value: Bytes,
+    ) -> Result<(), StateError>;
+
+    /// Deletes a private key, whether it exists or not.
+    ///
+    /// # Errors
+    /// As [`put_private`](Self::put_private).
+    fn delete_private(
+        &mut self,
+        namespace: &str,
+        collection: &str,
+        key: &str,
+    ) -> Result<(), StateError>;
+
+    /// Deletes a private key together with all values that it ever had.
+    ///
+    /// # Errors
+    /// As [`put_private`](Self::put_private).
+    fn purge_private(
+        &mut self,
+        namespace: &str,
+        collection: &str,
+        key: &str,
+    ) -> Result<(), StateError>;
+
+    /// The metadata of a private key, which every peer of the channel has; empty when it has none.
+    ///
+    /// # Errors
+    /// Fails when the store does.
+    fn get_private_metadata(
+        &mut self,
+        namespace: &str,
+        collection: &str,
+        key: &str,
+    ) -> Result<BTreeMap<String, Bytes>, StateError>;
+
+    /// Replaces all metadata of a private key by `entries`.
+    ///
+    /// # Errors
+    /// As [`put_private`](Self::put_private).
+    fn put_private_metadata(
+        &mut self,
+        namespace: &str,
+        collection: &str,
+        key: &str,
+        entries: BTreeMap<String, Bytes>,
+    ) -> Result<(), StateError>;
+
+    /// Opens a query over private keys from `start` up to but without `end`, in byte order; an
+    /// empty bound is open. What it reads is not recorded, so the transaction may not write.
+    ///
+    /// # Errors
+    /// Fails when the store does, or where the transaction has written already.
+    fn open_private_range(
+        &mut self,
+        namespace: &str,
+        collection: &str,
+        start: &str,
+        end: &str,
+    ) -> Result<QueryId, StateError>;
+}
+
 /// State of one channel as one transaction sees it: reads come from a snapshot and are recorded,
 /// writes are collected (Fabric: core/ledger TxSimulator). The namespace is the name of the
 /// contract at work. Calls do not wait for anything but the local store.
-pub trait StateAccess: Send {
+pub trait StateAccess: PrivateAccess {
     /// The committed value of a key. Writes of this transaction do not show.
     ///
     /// # Errors

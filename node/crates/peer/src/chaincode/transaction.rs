@@ -1,4 +1,7 @@
-//! A transaction at work: the contract's requests, carried out on the transaction's state.
+//! A transaction at work: the contract's requests, carried out on the transaction's state. A
+//! request that names a collection is for its private data; [`private`] tells whether it may be.
+
+mod private;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,10 +12,11 @@ use weft_protos::ext::{DecodeError, decode};
 use weft_protos::peer::chaincode_message::Type;
 use weft_protos::peer::{
     self, ChaincodeMessage, GetState, GetStateByRange, GetStateMetadata, GetStateMultiple,
-    GetStateMultipleResult, PutState, PutStateMetadata, QueryMetadata, QueryResponse,
-    StateMetadata, StateMetadataResult, WriteBatchState, WriteRecord, write_record,
+    GetStateMultipleResult, PurgePrivateState, PutState, PutStateMetadata, QueryMetadata,
+    QueryResponse, StateMetadata, StateMetadataResult, WriteBatchState, WriteRecord, write_record,
 };
 
+use self::private::{Collections, PrivateError};
 use super::connection::{Exchange, message_of};
 use super::error::ExecuteError;
 use super::host::{Host, HostError};
@@ -36,8 +40,8 @@ enum RequestError {
     Call(#[source] ExecuteError),
     #[error("{0}")]
     Refused(&'static str),
-    #[error("private data is not supported by this peer (collection {0})")]
-    PrivateData(String),
+    #[error("{0}")]
+    Private(#[source] PrivateError),
 }
 
 type Answer = Result<Bytes, RequestError>;
@@ -57,6 +61,7 @@ pub(super) struct Transaction<'a> {
     proposal: Option<&'a peer::SignedProposal>,
     init: bool,
     depth: usize,
+    collections: Collections,
     queries: BTreeMap<String, Query>,
     last_query: u64,
 }
@@ -81,6 +86,7 @@ impl<'a> Transaction<'a> {
             proposal: job.proposal,
             init,
             depth: job.depth,
+            collections: Collections::default(),
             queries: BTreeMap::new(),
             last_query: 0,
         }
@@ -125,10 +131,10 @@ impl<'a> Transaction<'a> {
 
     async fn serve(&mut self, kind: Type, payload: Bytes) -> Answer {
         match kind {
-            Type::GetState => self.get_state(request(payload)?),
+            Type::GetState => self.get_state(&request(payload)?),
             Type::GetStateMultiple => self.get_states(&request(payload)?),
             Type::PutState => self.put_state(request(payload)?),
-            Type::DelState => self.delete_state(request(payload)?),
+            Type::DelState => self.delete_state(&request(payload)?),
             Type::WriteBatchState => self.write_batch(request(payload)?),
             Type::GetStateMetadata => self.get_metadata(&request(payload)?),
             Type::PutStateMetadata => self.put_metadata(request(payload)?),
@@ -137,68 +143,71 @@ impl<'a> Transaction<'a> {
             Type::QueryStateNext => self.next(&request(payload)?),
             Type::QueryStateClose => Ok(self.close(request(payload)?)),
             Type::InvokeChaincode => self.invoke(request(payload)?).await,
-            Type::GetQueryResult => {
-                let query: peer::GetQueryResult = request(payload)?;
-                self.public(&query.collection)?;
-                Err(NO_RICH_QUERIES)
-            }
-            Type::GetPrivateDataHash => {
-                let get: GetState = request(payload)?;
-                Err(RequestError::PrivateData(get.collection))
-            }
+            Type::GetQueryResult => self.rich_query(&request(payload)?),
+            Type::GetPrivateDataHash => self.private_hash(&request(payload)?),
             Type::PurgePrivateData => {
-                let purge: peer::PurgePrivateState = request(payload)?;
-                Err(RequestError::PrivateData(purge.collection))
+                let PurgePrivateState { key, collection } = request(payload)?;
+                self.purge(&collection, &key)?;
+                Ok(Bytes::new())
             }
             _ => Err(RequestError::Refused("unknown kind of request")),
         }
     }
 
-    /// Only public data is to be had.
-    fn public(&self, collection: &str) -> Result<(), RequestError> {
-        match collection {
-            "" => Ok(()),
-            _ if self.init => {
-                Err(RequestError::Refused("private data APIs are not allowed in chaincode Init()"))
-            }
-            _ => Err(RequestError::PrivateData(collection.chars().take(100).collect())),
-        }
-    }
-
-    fn get_state(&mut self, get: GetState) -> Answer {
-        self.public(&get.collection)?;
-        let value = self.state.get_state(self.namespace, &get.key).map_err(RequestError::State)?;
-        Ok(value.unwrap_or_default())
+    fn get_state(&mut self, get: &GetState) -> Answer {
+        Ok(self.get(&get.collection, &get.key)?.unwrap_or_default())
     }
 
     fn get_states(&mut self, get: &GetStateMultiple) -> Answer {
-        self.public(&get.collection)?;
-        let keys: Vec<&str> = get.keys.iter().map(String::as_str).collect();
-        let values = self.state.get_states(self.namespace, &keys).map_err(RequestError::State)?;
+        let values = if get.collection.is_empty() {
+            let keys: Vec<&str> = get.keys.iter().map(String::as_str).collect();
+            self.state.get_states(self.namespace, &keys).map_err(RequestError::State)?
+        } else {
+            let values = get.keys.iter().map(|key| self.get(&get.collection, key));
+            values.collect::<Result<_, _>>()?
+        };
         let values = values.into_iter().map(Option::unwrap_or_default).collect();
         Ok(encoded(&GetStateMultipleResult { values }))
     }
 
+    fn get(&mut self, collection: &str, key: &str) -> Result<Option<Bytes>, RequestError> {
+        let value = if collection.is_empty() {
+            self.state.get_state(self.namespace, key)
+        } else {
+            self.may_read(collection)?;
+            self.state.get_private(self.namespace, collection, key)
+        };
+        value.map_err(RequestError::State)
+    }
+
     fn put_state(&mut self, put: PutState) -> Answer {
-        self.public(&put.collection)?;
-        self.put(&put.key, put.value)?;
+        self.put(&put.collection, &put.key, put.value)?;
         Ok(Bytes::new())
     }
 
-    fn put(&mut self, key: &str, value: Bytes) -> Result<(), RequestError> {
+    fn put(&mut self, collection: &str, key: &str, value: Bytes) -> Result<(), RequestError> {
+        self.may_write(collection)?;
         written_key(key)?;
-        self.state.put_state(self.namespace, key, value).map_err(RequestError::State)
+        let done = match collection {
+            "" => self.state.put_state(self.namespace, key, value),
+            _ => self.state.put_private(self.namespace, collection, key, value),
+        };
+        done.map_err(RequestError::State)
     }
 
-    fn delete_state(&mut self, delete: peer::DelState) -> Answer {
-        self.public(&delete.collection)?;
-        self.delete(&delete.key)?;
+    fn delete_state(&mut self, delete: &peer::DelState) -> Answer {
+        self.delete(&delete.collection, &delete.key)?;
         Ok(Bytes::new())
     }
 
-    fn delete(&mut self, key: &str) -> Result<(), RequestError> {
+    fn delete(&mut self, collection: &str, key: &str) -> Result<(), RequestError> {
+        self.may_write(collection)?;
         written_key(key)?;
-        self.state.delete_state(self.namespace, key).map_err(RequestError::State)
+        let done = match collection {
+            "" => self.state.delete_state(self.namespace, key),
+            _ => self.state.delete_private(self.namespace, collection, key),
+        };
+        done.map_err(RequestError::State)
     }
 
     fn write_batch(&mut self, batch: WriteBatchState) -> Answer {
@@ -209,44 +218,52 @@ impl<'a> Transaction<'a> {
     }
 
     fn write_record(&mut self, record: WriteRecord) -> Result<(), RequestError> {
-        self.public(&record.collection)?;
-        match record.r#type() {
-            write_record::Type::PutState => self.put(&record.key, record.value),
-            write_record::Type::DelState => self.delete(&record.key),
-            write_record::Type::PutStateMetadata => self.set_metadata(&record.key, record.metadata),
-            write_record::Type::PurgePrivateData => {
-                Err(RequestError::Refused("only applicable for private data"))
-            }
+        let kind = record.r#type();
+        let WriteRecord { key, value, collection, metadata, .. } = record;
+        match kind {
+            write_record::Type::PutState => self.put(&collection, &key, value),
+            write_record::Type::DelState => self.delete(&collection, &key),
+            write_record::Type::PutStateMetadata => self.set_metadata(&collection, &key, metadata),
+            write_record::Type::PurgePrivateData => self.purge(&collection, &key),
             write_record::Type::Undefined => Err(RequestError::Refused("unknown operation type")),
         }
     }
 
     fn get_metadata(&mut self, get: &GetStateMetadata) -> Answer {
-        self.public(&get.collection)?;
         self.metadata_allowed()?;
-        let entries =
-            self.state.get_metadata(self.namespace, &get.key).map_err(RequestError::State)?;
+        let entries = if get.collection.is_empty() {
+            self.state.get_metadata(self.namespace, &get.key)
+        } else {
+            self.may_read(&get.collection)?;
+            self.state.get_private_metadata(self.namespace, &get.collection, &get.key)
+        };
+        let entries = entries.map_err(RequestError::State)?;
         let entries =
             entries.into_iter().map(|(metakey, value)| StateMetadata { metakey, value }).collect();
         Ok(encoded(&StateMetadataResult { entries }))
     }
 
     fn put_metadata(&mut self, put: PutStateMetadata) -> Answer {
-        self.public(&put.collection)?;
-        self.set_metadata(&put.key, put.metadata)?;
+        self.set_metadata(&put.collection, &put.key, put.metadata)?;
         Ok(Bytes::new())
     }
 
     fn set_metadata(
         &mut self,
+        collection: &str,
         key: &str,
         metadata: Option<StateMetadata>,
     ) -> Result<(), RequestError> {
         self.metadata_allowed()?;
+        self.may_write(collection)?;
         written_key(key)?;
         let entry = metadata.ok_or(RequestError::Refused("the metadata is missing"))?;
         let entries = BTreeMap::from([(entry.metakey, entry.value)]);
-        self.state.put_metadata(self.namespace, key, entries).map_err(RequestError::State)
+        let done = match collection {
+            "" => self.state.put_metadata(self.namespace, key, entries),
+            _ => self.state.put_private_metadata(self.namespace, collection, key, entries),
+        };
+        done.map_err(RequestError::State)
     }
 
     fn metadata_allowed(&self) -> Result<(), RequestError> {
@@ -260,8 +277,10 @@ impl<'a> Transaction<'a> {
     }
 
     fn range(&mut self, get: &GetStateByRange) -> Answer {
-        self.public(&get.collection)?;
         let page: QueryMetadata = request(get.metadata.clone())?;
+        if !get.collection.is_empty() {
+            return self.private_range(get, &page);
+        }
         let limit = usize::try_from(page.page_size)
             .map_err(|_| RequestError::Refused("the page size is negative"))?;
         if limit == 0 && page.bookmark.is_empty() {
@@ -271,6 +290,13 @@ impl<'a> Transaction<'a> {
         let start = if page.bookmark.is_empty() { &get.start_key } else { &page.bookmark };
         let query = self.state.open_page(self.namespace, start, &get.end_key, limit);
         self.open(query, true, if limit == 0 { usize::MAX } else { limit })
+    }
+
+    fn rich_query(&mut self, query: &peer::GetQueryResult) -> Answer {
+        if !query.collection.is_empty() {
+            self.may_read(&query.collection)?;
+        }
+        Err(NO_RICH_QUERIES)
     }
 
     fn history(&mut self, get: &peer::GetHistoryForKey) -> Answer {

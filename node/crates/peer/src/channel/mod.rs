@@ -10,6 +10,7 @@ mod waiters;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use weft_config::Bundle;
 use weft_ledger::{BlockStoreError, Ledger};
@@ -34,6 +35,7 @@ pub struct Channel {
     source: watch::Sender<SourceStatus>,
     fault: OnceLock<Arc<Fault>>,
     faulted: watch::Sender<bool>,
+    writes_private: Mutex<()>,
 }
 
 /// Where a channel's blocks come from at the moment.
@@ -93,6 +95,7 @@ impl Channel {
             source: watch::Sender::new(SourceStatus::default()),
             fault: OnceLock::new(),
             faulted: watch::Sender::new(false),
+            writes_private: Mutex::new(()),
         }
     }
 
@@ -220,6 +223,12 @@ impl Channel {
 
     pub(crate) fn waiters(&self) -> &Waiters {
         &self.waiters
+    }
+
+    /// Held by whoever writes private data, from when it looks at what is stored until its write is
+    /// done. Blocks do, and what is found after its block.
+    pub(crate) fn writes_private(&self) -> MutexGuard<'_, ()> {
+        self.writes_private.lock()
     }
 
     /// Makes a configuration the current one.

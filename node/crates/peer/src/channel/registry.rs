@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -21,10 +23,12 @@ use weft_types::{ChannelId, ParsedEnvelope, TxFilter, ValidationCode};
 
 use super::Channel;
 use crate::commit::endorsement::{Definitions, RuleBook};
+use crate::commit::members::Members;
 use crate::commit::metrics::{CommitMetrics, field};
 use crate::commit::pipeline::{ConfigListener, Pipeline, PipelineParts};
 use crate::commit::pool::Pool;
 use crate::deliver_client::{DeliverClient, DeliverClientConfig, Parts, Progress};
+use crate::private::Later;
 
 /// Opens the store of a channel, making it where there is none.
 pub type StoreFactory = Arc<dyn Fn(&ChannelId) -> Result<Arc<dyn Kv>, KvError> + Send + Sync>;
@@ -54,6 +58,10 @@ pub struct ChannelDeps {
     pub max_waiters: usize,
     /// Metrics, if wanted.
     pub metrics: Option<CommitMetrics>,
+    /// Other members of collections; forgotten again by [`Channels::shutdown`].
+    pub exchange: Later,
+    /// How long a block waits for private data from other peers; zero does not wait.
+    pub pull_timeout: Duration,
 }
 
 /// The channels of a peer.
@@ -63,6 +71,7 @@ pub struct Channels {
     joining: Mutex<BTreeSet<ChannelId>>,
     tasks: Mutex<JoinSet<()>>,
     joined: Notify,
+    missing: Arc<Notify>,
     shutdown: CancellationToken,
 }
 
@@ -183,6 +192,7 @@ impl Channels {
             joining: Mutex::default(),
             tasks: Mutex::new(JoinSet::new()),
             joined: Notify::new(),
+            missing: Arc::new(Notify::new()),
             shutdown: CancellationToken::new(),
         })
     }
@@ -251,11 +261,22 @@ impl Channels {
         self.joined.notified()
     }
 
+    /// Resolves when a block was committed without private data that this peer should have, since
+    /// the last call.
+    pub(crate) fn went_missing(&self) -> impl Future<Output = ()> + '_ {
+        self.missing.notified()
+    }
+
+    pub(crate) fn metrics(&self) -> Option<&CommitMetrics> {
+        self.deps.metrics.as_ref()
+    }
+
     /// Stops taking blocks, lets every channel finish what it holds, and waits for that.
     pub async fn shutdown(&self) {
         self.shutdown.cancel();
         let mut tasks = std::mem::take(&mut *self.tasks.lock());
         while tasks.join_next().await.is_some() {}
+        self.deps.exchange.clear();
     }
 
     fn open(&self, id: &ChannelId) -> Result<(), OpenError> {
@@ -304,6 +325,14 @@ impl Channels {
             metrics: deps.metrics.clone(),
             history: deps.history,
             listener: roots,
+            members: Members {
+                org: deps.identity.current().msp_id().clone(),
+                exchange: deps.exchange.clone(),
+                pull_timeout: deps.pull_timeout,
+                runtime: Handle::current(),
+                shutdown: self.shutdown.clone(),
+                missing: Arc::clone(&self.missing),
+            },
         };
         let pipeline = Pipeline::start(parts, blocks)
             .map_err(|source| OpenError::Thread { channel: id.clone(), source })?;
@@ -408,7 +437,6 @@ fn store_genesis(ledger: &Ledger, genesis: Block) -> Result<(), JoinError> {
         tx_ids: &ids,
         updates: &UpdateBatch::new(),
         history: &[],
-        private: &[],
         extra: Batch::new(),
     };
     let stored = ledger.commit(input);

@@ -5,6 +5,8 @@ use std::time::Duration;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry};
 use weft_types::{ChannelId, ValidationCode};
 
+use super::values::Counts;
+
 /// Names shared by metrics' labels and traces' fields.
 pub mod field {
     /// Channel id.
@@ -33,6 +35,10 @@ pub struct CommitMetrics {
     queued: IntGaugeVec,
     sources_left: IntCounterVec,
     blocks_received: IntCounterVec,
+    private_pulled: IntCounterVec,
+    private_missing: IntCounterVec,
+    private_reconciled: IntCounterVec,
+    private_expired: IntCounterVec,
 }
 
 /// What one block took.
@@ -98,6 +104,26 @@ impl CommitMetrics {
                 "Blocks received from orderers and found sound.",
                 &[field::CHANNEL],
             )?,
+            private_pulled: counter(
+                "private_data_pulled",
+                "Collections of transactions whose private writes came from other peers in time for the block.",
+                &[field::CHANNEL],
+            )?,
+            private_missing: counter(
+                "private_data_missing",
+                "Collections of transactions that were committed without their private writes.",
+                &[field::CHANNEL],
+            )?,
+            private_reconciled: counter(
+                "private_data_reconciled",
+                "Collections of transactions whose private writes were found after the block.",
+                &[field::CHANNEL],
+            )?,
+            private_expired: counter(
+                "private_data_expired",
+                "Collections of transactions whose time is over.",
+                &[field::CHANNEL],
+            )?,
         })
     }
 
@@ -128,6 +154,22 @@ impl CommitMetrics {
         for (histogram, took) in seconds {
             histogram.with_label_values(&[channel]).observe(took.as_secs_f64());
         }
+    }
+
+    pub(crate) fn private(&self, channel: &ChannelId, counts: Counts) {
+        let Counts { pulled, missing, ended } = counts;
+        let counters = [
+            (&self.private_pulled, pulled),
+            (&self.private_missing, missing),
+            (&self.private_expired, ended),
+        ];
+        for (counter, count) in counters.into_iter().filter(|(_, count)| *count > 0) {
+            counter.with_label_values(&[channel.as_str()]).inc_by(count);
+        }
+    }
+
+    pub(crate) fn reconciled(&self, channel: &ChannelId, count: u64) {
+        self.private_reconciled.with_label_values(&[channel.as_str()]).inc_by(count);
     }
 
     pub(crate) fn received(&self, channel: &ChannelId) {

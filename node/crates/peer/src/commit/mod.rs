@@ -35,18 +35,23 @@
 //!
 //! Three threads a channel, so that the signatures of block n+2, the versions of block n+1 and the
 //! write of block n go on at once ([`pipeline`]); signatures are spread over all cores by the
-//! [`pool`] that all channels share. A block, its state, history and indexes are one write, so that
+//! [`pool`] that all channels share. What a block writes to collections is looked for in the
+//! transient store ([`private`]), then asked of other members, for which the writing stage waits a
+//! while at most. A block, its state, history and indexes are one write, so that
 //! there is always a whole number of blocks, wherever the process is killed.
 
 pub mod endorsement;
+pub(crate) mod members;
 pub mod metrics;
 pub mod pipeline;
+mod plan;
 pub mod pool;
 mod preload;
 pub mod private;
 pub(crate) mod recent;
 pub mod transaction;
 pub mod validate;
+mod values;
 
 pub use metrics::CommitMetrics;
 pub use pool::{Pool, PoolError};

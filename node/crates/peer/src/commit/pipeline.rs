@@ -14,9 +14,14 @@
 //! peer catches up, one sync brings several to disk, and only then is any of them made known. A loss
 //! of power in between loses the newest ones whole, and they are taken from the orderers again.
 //!
+//! A block whose private values this peer should have and does not waits a while for other members
+//! to send them (`values`); those before it are made known first. Hashes of private data
+//! whose time is over go with a block, but not through what its transactions change: later blocks
+//! see that in a layer of its own (`plan`).
+//!
 //! Dropping the sender of the first stage ends all three, after what they hold is written.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
@@ -27,17 +32,18 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use weft_ledger::kv::{Durability, KvError};
 use weft_ledger::mvcc::Validated;
-use weft_ledger::{
-    BlockStoreError, CommitInput, Committed, Ledger, LedgerError, UpdateBatch, Version,
-};
+use weft_ledger::private::{Expiry, PrivateError, ending_with};
+use weft_ledger::{BlockStoreError, CommitInput, Committed, Ledger, LedgerError, UpdateBatch};
 use weft_types::{BlockNumber, TxFilter, ValidationCode, block};
 
 use super::endorsement::{LIFECYCLE, RuleBook};
+use super::members::Members;
 use super::metrics::{CommitMetrics, Timing, field};
+use super::plan::{PlanError, PrivatePlan, plan};
 use super::pool::Pool;
-use super::private::{PrivateWrites, has_private_writes};
-use super::transaction::{self, Checked, Outcome};
+use super::transaction::{self, Checked};
 use super::validate::{KnownIds, ValidateError, validate};
+use super::values::{BlockValues, Counts};
 use crate::channel::{Channel, report};
 use crate::deliver_client::{ConfigVerdict, VerifiedBlock};
 
@@ -58,6 +64,7 @@ pub(crate) struct PipelineParts {
     pub(crate) metrics: Option<CommitMetrics>,
     pub(crate) history: bool,
     pub(crate) listener: Arc<dyn ConfigListener>,
+    pub(crate) members: Members,
 }
 
 /// Who wants to know of a new configuration.
@@ -84,6 +91,7 @@ struct Ready {
     transactions: Vec<Checked>,
     validated: Validated,
     updates: Arc<UpdateBatch>,
+    private: PrivatePlan,
     timing: Timing,
 }
 
@@ -94,7 +102,18 @@ struct InFlight(Mutex<VecDeque<Flying>>);
 struct Flying {
     number: BlockNumber,
     updates: Arc<UpdateBatch>,
+    expired: Arc<UpdateBatch>,
+    schedule: Arc<BTreeSet<Vec<u8>>>,
     tx_ids: Arc<HashSet<String>>,
+}
+
+/// What blocks in flight do to the state, for the block after them.
+#[derive(Default)]
+struct FlyingState {
+    layers: Vec<Arc<UpdateBatch>>,
+    tx_ids: Vec<Arc<HashSet<String>>>,
+    /// What they add to what ends.
+    schedules: Vec<Arc<BTreeSet<Vec<u8>>>>,
 }
 
 impl Pipeline {
@@ -106,7 +125,7 @@ impl Pipeline {
         parts: PipelineParts,
         blocks: mpsc::Receiver<VerifiedBlock>,
     ) -> std::io::Result<Self> {
-        let PipelineParts { channel, pool, book, metrics, history, listener } = parts;
+        let PipelineParts { channel, pool, book, metrics, history, listener, members } = parts;
         let in_flight = Arc::new(InFlight::default());
         let (to_validate, verified) = sync_channel(BETWEEN);
         let (to_write, ready) = sync_channel(BETWEEN);
@@ -117,7 +136,8 @@ impl Pipeline {
             Validator { channel, book, in_flight: &flying }.run(&verified, &to_write);
         })?;
         let third = spawn("write", &channel, move |channel| {
-            Writer { channel, in_flight: &in_flight, metrics, history, listener }.run(&ready);
+            let in_flight = &in_flight;
+            Writer { channel, in_flight, metrics, history, listener, members }.run(&ready);
         })?;
         Ok(Self { threads: vec![first, second, third] })
     }
@@ -219,19 +239,40 @@ impl Validator<'_> {
         let Verified { from, transactions, took } = block;
         let ledger = self.channel.ledger();
         // First the list, then the snapshot: what is written in between is in both.
-        let (layers, ids) = self.in_flight.view();
+        let FlyingState { layers, tx_ids, schedules } = self.in_flight.view();
         let state = ledger.state_after(layers);
-        let known = Known { ledger, in_flight: ids };
+        let known = Known { ledger, in_flight: tx_ids };
         let mut validated =
             validate(from.number, &from.bundle, &transactions, &mut self.book, &state, &known)?;
         let updates = Arc::new(std::mem::take(&mut validated.updates));
         if updates.namespaces().contains_key(LIFECYCLE) {
             self.book.forget_definitions();
         }
-        self.in_flight.push(from.number, Arc::clone(&updates), &transactions);
+        let ending = ending(ledger, from.number, &schedules)?;
+        let judged = (transactions.as_slice(), validated.codes.as_slice());
+        let private = plan(from.number, &from.bundle, judged, (&updates, &state), &ending)
+            .map_err(ValidateError::Private)?;
+        self.in_flight.push(from.number, &updates, &private, &transactions);
         let timing = Timing { verify: took, validate: started.elapsed(), ..Timing::default() };
-        Ok(Ready { from, transactions, validated, updates, timing })
+        Ok(Ready { from, transactions, validated, updates, private, timing })
     }
+}
+
+/// What ends with a block, by what is written and by what blocks in flight add.
+fn ending(
+    ledger: &Ledger,
+    number: BlockNumber,
+    schedules: &[Arc<BTreeSet<Vec<u8>>>],
+) -> Result<BTreeSet<Vec<u8>>, ValidateError> {
+    let stored = ending_with(ledger.kv().as_ref(), number)
+        .map_err(|source| ValidateError::Private(PlanError::Store(source)))?;
+    let mut ending: BTreeSet<_> = stored.into_iter().collect();
+    let prefix = Expiry::prefix(number);
+    for schedule in schedules {
+        let from = schedule.range(prefix.to_vec()..);
+        ending.extend(from.take_while(|key| key.starts_with(&prefix)).cloned());
+    }
+    Ok(ending)
 }
 
 /// Ids in the chain and in the blocks that are not written yet.
@@ -251,15 +292,37 @@ impl KnownIds for Known<'_> {
 }
 
 impl InFlight {
-    fn view(&self) -> (Vec<Arc<UpdateBatch>>, Vec<Arc<HashSet<String>>>) {
-        let flying = self.0.lock();
-        flying.iter().map(|at| (Arc::clone(&at.updates), Arc::clone(&at.tx_ids))).unzip()
+    fn view(&self) -> FlyingState {
+        let mut state = FlyingState::default();
+        for at in &*self.0.lock() {
+            state.layers.push(Arc::clone(&at.updates));
+            if !at.expired.is_empty() {
+                state.layers.push(Arc::clone(&at.expired));
+            }
+            state.tx_ids.push(Arc::clone(&at.tx_ids));
+            if !at.schedule.is_empty() {
+                state.schedules.push(Arc::clone(&at.schedule));
+            }
+        }
+        state
     }
 
-    fn push(&self, number: BlockNumber, updates: Arc<UpdateBatch>, transactions: &[Checked]) {
+    fn push(
+        &self,
+        number: BlockNumber,
+        updates: &Arc<UpdateBatch>,
+        private: &PrivatePlan,
+        transactions: &[Checked],
+    ) {
         let ids = transactions.iter().map(|transaction| &transaction.tx_id);
         let tx_ids = ids.filter(|id| !id.is_empty()).cloned().collect();
-        self.0.lock().push_back(Flying { number, updates, tx_ids: Arc::new(tx_ids) });
+        self.0.lock().push_back(Flying {
+            number,
+            updates: Arc::clone(updates),
+            expired: Arc::clone(&private.expired),
+            schedule: Arc::clone(&private.schedule),
+            tx_ids: Arc::new(tx_ids),
+        });
     }
 
     fn written(&self, number: BlockNumber) {
@@ -273,41 +336,86 @@ struct Writer<'a> {
     metrics: Option<CommitMetrics>,
     history: bool,
     listener: Arc<dyn ConfigListener>,
+    members: Members,
+}
+
+/// A block whose private values were looked for in the transient store.
+struct Prepared {
+    ready: Ready,
+    values: BlockValues,
+    /// How long that took.
+    took: Duration,
 }
 
 impl Writer<'_> {
     fn run(self, blocks: &Receiver<Ready>) {
+        if let Err((block, error)) = self.write_all(blocks) {
+            self.channel.stop(block, report(&error));
+        } else {
+            self.channel.waiters().close();
+        }
+    }
+
+    fn write_all(&self, blocks: &Receiver<Ready>) -> Result<(), (BlockNumber, WriteError)> {
         let mut group = Group::default();
-        let mut next = blocks.recv().ok();
-        while let Some(ready) = next {
-            let number = ready.from.number;
-            // Blocks that wait in a row share one sync; nobody hears of one before it.
-            next = blocks.try_recv().ok();
-            let durability = match next.is_some() && group.has_room() {
+        let mut next = blocks.recv().ok().map(|ready| self.prepare(ready)).transpose()?;
+        while let Some(prepared) = next {
+            let number = prepared.ready.from.number;
+            // Blocks that wait in a row share one sync; nobody hears of one before it. None is kept
+            // waiting while another peer is asked for private values of the one after it.
+            next = blocks.try_recv().ok().map(|ready| self.prepare(ready)).transpose()?;
+            let follows = next.as_ref().is_some_and(|next| !next.values.wants());
+            let durability = match follows && group.has_room() {
                 true => Durability::Buffered,
                 false => Durability::Synced,
             };
-            match self.write(ready, durability) {
-                Ok(written) => group.push(written),
-                Err(error) => return self.channel.stop(number, report(&error)),
-            }
+            let written = self.write(prepared, durability);
+            group.push(written.map_err(|error| (number, error))?);
             if durability == Durability::Synced {
                 group.drain().for_each(|written| self.publish(written));
             }
             if next.is_none() {
-                next = blocks.recv().ok();
+                next = blocks.recv().ok().map(|ready| self.prepare(ready)).transpose()?;
             }
         }
-        self.channel.waiters().close();
+        Ok(())
     }
 
-    fn write(&self, ready: Ready, durability: Durability) -> Result<Written, WriteError> {
+    fn prepare(&self, ready: Ready) -> Result<Prepared, (BlockNumber, WriteError)> {
         let started = Instant::now();
-        let Ready { from, transactions, validated, updates, mut timing } = ready;
+        let (number, ledger) = (ready.from.number, self.channel.ledger());
+        let judged = (ready.transactions.as_slice(), ready.validated.codes.as_slice());
+        let values = BlockValues::held(ledger, number, judged, &ready.private, &self.members.org)
+            .map_err(|error| (number, WriteError::Transient(error)))?;
+        Ok(Prepared { ready, values, took: started.elapsed() })
+    }
+
+    /// Asks other members for private values that are not here, if there are any.
+    fn complete(&self, values: &mut BlockValues) -> Result<u64, WriteError> {
+        let ledger = self.channel.ledger();
+        if !values.wants() {
+            return Ok(0);
+        }
+        // They may have come while the block was waiting for others, and while it waits.
+        values.look_again(ledger).map_err(WriteError::Transient)?;
+        let found = self.members.pull(self.channel, values.wanted());
+        let pulled = values.accept(found);
+        if values.wants() {
+            values.look_again(ledger).map_err(WriteError::Transient)?;
+        }
+        Ok(pulled)
+    }
+
+    fn write(&self, prepared: Prepared, durability: Durability) -> Result<Written, WriteError> {
+        let started = Instant::now();
+        let Prepared { ready, mut values, took } = prepared;
+        let pulled = self.complete(&mut values)?;
+        let Ready { from, transactions, validated, updates, private, mut timing } = ready;
         let VerifiedBlock { block, number, config, share, .. } = from;
         let ledger = self.channel.ledger();
-        let private = private_writes(ledger, number, &transactions, &validated.codes)
-            .map_err(WriteError::Private)?;
+        let writing = self.channel.writes_private();
+        let (extra, counts) =
+            values.into_batch(ledger, number, &updates, &private).map_err(WriteError::Private)?;
         let tx_ids: Vec<String> = transactions.into_iter().map(|tx| tx.tx_id).collect();
         let input = CommitInput {
             block,
@@ -315,11 +423,11 @@ impl Writer<'_> {
             tx_ids: &tx_ids,
             updates: &updates,
             history: if self.history { &validated.history } else { &[] },
-            private: &private.updates,
-            extra: private.done,
+            extra,
         };
         let committed = ledger.commit_with(input, durability).map_err(WriteError::Ledger)?;
-        timing.write = started.elapsed();
+        drop(writing);
+        timing.write = took + started.elapsed();
         self.in_flight.written(number);
         // Now the block's place in the buffer is free.
         drop(share);
@@ -327,13 +435,29 @@ impl Writer<'_> {
             (Some(ConfigVerdict::Next(next)), Some(ValidationCode::Valid)) => Some(next),
             _ => None,
         };
-        Ok(Written { number, committed, next, tx_ids, codes: validated.codes, timing })
+        let counts = Counts { pulled, ..counts };
+        Ok(Written { number, committed, next, tx_ids, codes: validated.codes, counts, timing })
+    }
+
+    fn count_private(&self, block: BlockNumber, counts: Counts) {
+        let channel = self.channel.id();
+        if counts.missing > 0 {
+            tracing::warn!(
+                { field::CHANNEL } = %channel, { field::BLOCK } = block,
+                missing = counts.missing, "committed a block without private data that nobody sent"
+            );
+            self.members.missing.notify_one();
+        }
+        if let Some(metrics) = &self.metrics {
+            metrics.private(channel, counts);
+        }
     }
 
     /// Makes a block on disk known: first its configuration, then the block, then its transactions.
     fn publish(&self, written: Written) {
-        let Written { number, committed, next, tx_ids, codes, timing } = written;
+        let Written { number, committed, next, tx_ids, codes, counts, timing } = written;
         let channel = self.channel;
+        self.count_private(number, counts);
         if let Some(next) = next {
             tracing::info!(
                 { field::CHANNEL } = %channel.id(), { field::BLOCK } = number,
@@ -366,6 +490,7 @@ struct Written {
     next: Option<weft_config::Bundle>,
     tx_ids: Vec<String>,
     codes: Vec<ValidationCode>,
+    counts: Counts,
     timing: Timing,
 }
 
@@ -397,27 +522,9 @@ impl Group {
 #[derive(Debug, thiserror::Error)]
 enum WriteError {
     #[error("failed to find private values")]
-    Private(#[source] KvError),
+    Transient(#[source] KvError),
+    #[error("failed to work in private values")]
+    Private(#[source] PrivateError),
     #[error("failed to write the block")]
     Ledger(#[source] LedgerError),
-}
-
-fn private_writes(
-    ledger: &Ledger,
-    number: BlockNumber,
-    transactions: &[Checked],
-    codes: &[ValidationCode],
-) -> Result<PrivateWrites, KvError> {
-    let mut private = PrivateWrites::default();
-    for ((index, transaction), code) in (0..).zip(transactions).zip(codes) {
-        let Outcome::Endorsed(Ok(endorsed)) = &transaction.outcome else { continue };
-        if !has_private_writes(&endorsed.rwset) || *code == ValidationCode::DuplicateTxid {
-            continue;
-        }
-        let version = Version::new(number, index);
-        let valid = (*code == ValidationCode::Valid).then_some((&endorsed.rwset, version));
-        private.add(ledger, &transaction.tx_id, valid)?;
-    }
-    private.expire(ledger, number)?;
-    Ok(private)
 }

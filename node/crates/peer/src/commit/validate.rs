@@ -9,6 +9,7 @@ use weft_ledger::state::{StateError, StateReader};
 use weft_types::{BlockNumber, ValidationCode};
 
 use super::endorsement::{BlockEndorsements, RuleBook};
+use super::plan::PlanError;
 use super::preload::Preloaded;
 use super::transaction::{Checked, Outcome};
 
@@ -30,6 +31,9 @@ pub enum ValidateError {
     /// State could not be read.
     #[error("failed to validate against the state")]
     State(#[source] StateError),
+    /// What the block does to private data could not be told.
+    #[error("failed to look up what the block does to private data")]
+    Private(#[source] PlanError),
 }
 
 /// Validates a block's transactions after [`super::transaction::check`]: duplicate ids in the chain,

@@ -1,11 +1,12 @@
 //! The peer's Deliver service: committed blocks with their validation codes, whole or filtered.
 //!
 //! What a seek means is for [`weft_rpc::deliver`]; here are the peer's channels, the right to read
-//! them (resources `event/Block` and `event/FilteredBlock`), and the three methods. Private data
-//! is not kept apart from its hashes here, so `DeliverWithPrivateData` sends blocks with an empty
-//! map, as Fabric's peer does to a client that may see none of it.
+//! them (resources `event/Block` and `event/FilteredBlock`), and the three methods. With
+//! `DeliverWithPrivateData` come the private writes of collections that the client's organization
+//! is a member of (`private`).
 
-use std::collections::BTreeMap;
+mod private;
+
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -21,7 +22,7 @@ use weft_rpc::deliver::{
 };
 use weft_types::{BlockNumber, ChannelId, Timestamp};
 
-use crate::channel::{Channel, Channels};
+use crate::channel::{Channel, Channels, report};
 
 /// The resource of whole blocks. Fabric: core/aclmgmt/resources/resources.go.
 pub const EVENT_BLOCK: &str = "event/Block";
@@ -111,11 +112,11 @@ impl DeliverChannel for ChannelBlocks {
     }
 }
 
-/// `protos.Deliver/DeliverWithPrivateData`.
+/// `protos.Deliver/DeliverWithPrivateData`: blocks with what the client may see of their private data.
 #[derive(Debug, Clone, Copy, Default)]
-struct PrivateDataReply;
+pub struct PrivateDataReply;
 
-impl<C> Reply<C> for PrivateDataReply {
+impl Reply<ChannelBlocks> for PrivateDataReply {
     type Message = DeliverResponse;
 
     fn data_type(&self) -> DataType {
@@ -128,11 +129,17 @@ impl<C> Reply<C> for PrivateDataReply {
 
     fn block(
         &self,
-        _: &C,
-        _: &SeekRequest,
+        channel: &ChannelBlocks,
+        request: &SeekRequest,
         block: Block,
     ) -> Result<DeliverResponse, common::Status> {
-        let content = BlockAndPrivateData { block: Some(block), private_data_map: BTreeMap::new() };
+        let channel = &channel.channel;
+        let private_data_map = private::of_block(channel, &block, request.creator());
+        let private_data_map = private_data_map.map_err(|error| {
+            tracing::warn!(channel = %channel.id(), error = %report(&error), "failed to send private data");
+            common::Status::InternalServerError
+        })?;
+        let content = BlockAndPrivateData { block: Some(block), private_data_map };
         let content = deliver_response::Type::BlockAndPrivateData(content);
         Ok(DeliverResponse { r#type: Some(content) })
     }

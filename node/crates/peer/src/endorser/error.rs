@@ -7,6 +7,7 @@ use weft_ledger::kv::KvError;
 use weft_types::proposal::ProposalError;
 use weft_types::{SignError, Timestamp};
 
+use super::distribution::DistributionError;
 use super::host::ResolveError;
 use super::interest::InterestError;
 use crate::acl::AclError;
@@ -112,6 +113,9 @@ pub enum RunError {
     /// Private values could not be kept.
     #[error("failed to keep private values: {0}")]
     Keep(#[source] KvError),
+    /// Private values could not be given to other members of their collections.
+    #[error("error in simulation: {0}")]
+    Distribution(#[source] DistributionError),
     /// The peer could not sign.
     #[error("endorsing with plugin failed: {0}")]
     Sign(#[source] SignError),

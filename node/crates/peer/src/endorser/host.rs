@@ -4,17 +4,20 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use weft_ledger::state::StateReader;
+use weft_ledger::state::{KvState, StateReader};
 use weft_protos::peer::{ChaincodeInput, Response, SignedProposal};
 
 use super::EndorserParts;
 use super::admission::Admitted;
 use crate::acl::PEER_CHAINCODE_TO_CHAINCODE;
-use crate::chaincode::{Host, HostError, LedgerState, StateAccess, StateError, Target};
+use crate::chaincode::{
+    CollectionAccess, Host, HostError, LedgerState, StateAccess, StateError, Target,
+};
 use crate::channel::Channel;
 use crate::lifecycle::layout::{self, LayoutError, NAMESPACES, SEQUENCE};
 use crate::lifecycle::state::{AccessError, ReadState};
-use crate::lifecycle::{Endorsable, NAMESPACE, SourcesError};
+use crate::lifecycle::{DefinitionError, Endorsable, NAMESPACE, SourcesError};
+use crate::private::{Collection, collections};
 use crate::syscc;
 
 /// The key in a chaincode's namespace with the version for which it has been initialized.
@@ -62,7 +65,13 @@ pub enum ResolveError {
 pub(super) struct ProposalHost<'a> {
     parts: &'a EndorserParts,
     admitted: &'a Admitted,
-    first: Option<Arc<Endorsable>>,
+    first: Option<First>,
+}
+
+/// The chaincode that the proposal is for, and the state on which it runs.
+struct First {
+    endorsable: Arc<Endorsable>,
+    snapshot: KvState,
 }
 
 impl<'a> ProposalHost<'a> {
@@ -80,7 +89,7 @@ impl<'a> ProposalHost<'a> {
         // All is read from one snapshot, so that nothing can change in between.
         let snapshot = state.simulator().state().clone();
         let found = self.find(&channel, chaincode, state, &snapshot)?;
-        self.first = Some(Arc::clone(&found));
+        self.first = Some(First { endorsable: Arc::clone(&found), snapshot });
         Ok(found)
     }
 
@@ -106,7 +115,7 @@ impl<'a> ProposalHost<'a> {
             && chaincode == proposed
             && channel == self.admitted.channel_id()
         {
-            return Ok(Arc::clone(first));
+            return Ok(Arc::clone(&first.endorsable));
         }
         let channel = self.channel(channel)?;
         let newest = channel.ledger().state();
@@ -127,6 +136,43 @@ impl<'a> ProposalHost<'a> {
             .map_err(|source| ResolveError::Sequence { chaincode: chaincode.to_owned(), source })?;
         let found = self.parts.sources.endorsable(channel.id(), snapshot, chaincode, sequence);
         found.map_err(ResolveError::Sources)
+    }
+
+    /// Whether the channel's application group has one of these capabilities.
+    fn has_capability(&self, channel: &str, names: &[&str]) -> bool {
+        self.channel(channel).is_ok_and(|channel| {
+            let bundle = channel.bundle();
+            bundle.application().is_some_and(|application| {
+                names.iter().any(|name| application.capabilities.has(name))
+            })
+        })
+    }
+
+    /// A collection as it was when the transaction began, on the proposal's channel. That the
+    /// chaincode's definition is still the same is checked when the transaction is committed.
+    fn find_collection(
+        &self,
+        channel: &Channel,
+        chaincode: &str,
+        name: &str,
+    ) -> Result<Option<Collection>, DefinitionError> {
+        let bundle = channel.bundle();
+        match &self.first {
+            Some(first) if channel.id().as_str() == self.admitted.channel_id() => {
+                collections::find(&first.snapshot, &bundle, chaincode, name)
+            }
+            _ => collections::find(&channel.ledger().state(), &bundle, chaincode, name),
+        }
+    }
+
+    /// What members may do is judged by the organization of the proposal's creator.
+    fn access(&self, collection: &Collection) -> CollectionAccess {
+        let is_member = collection.has(self.admitted.creator.msp_id());
+        CollectionAccess {
+            may_read: is_member || !collection.member_only_read,
+            may_write: is_member || !collection.member_only_write,
+            held: collection.has(self.parts.identity.current().msp_id()),
+        }
     }
 
     fn target(
@@ -222,10 +268,10 @@ impl Host for ProposalHost<'_> {
         syscc::is_system(chaincode)
     }
 
-    fn open_state(&self, channel: &str, _tx_id: &str) -> Result<Box<dyn StateAccess>, HostError> {
+    fn open_state(&self, channel: &str, tx_id: &str) -> Result<Box<dyn StateAccess>, HostError> {
         let channel = self.channel(channel).map_err(|e| HostError::new(e.to_string()))?;
         let ledger = Arc::clone(channel.ledger());
-        Ok(Box::new(LedgerState::new(ledger, self.parts.keeps_history)))
+        Ok(Box::new(LedgerState::new(ledger, tx_id, self.parts.keeps_history)))
     }
 
     async fn invoke_system(
@@ -241,12 +287,22 @@ impl Host for ProposalHost<'_> {
     }
 
     fn key_level_endorsement(&self, channel: &str) -> bool {
-        self.channel(channel).is_ok_and(|channel| {
-            let bundle = channel.bundle();
-            bundle.application().is_some_and(|application| {
-                let capabilities = &application.capabilities;
-                ["V1_3", "V1_4_2", "V2_0", "V2_5"].iter().any(|name| capabilities.has(name))
-            })
-        })
+        self.has_capability(channel, &["V1_3", "V1_4_2", "V2_0", "V2_5"])
+    }
+
+    fn purges_private_data(&self, channel: &str) -> bool {
+        self.has_capability(channel, &["V2_5"])
+    }
+
+    fn collection(
+        &self,
+        channel: &str,
+        chaincode: &str,
+        collection: &str,
+    ) -> Result<Option<CollectionAccess>, HostError> {
+        let channel = self.channel(channel).map_err(|e| HostError::new(e.to_string()))?;
+        let found = self.find_collection(&channel, chaincode, collection);
+        let found = found.map_err(|e| HostError::new(e.to_string()))?;
+        Ok(found.map(|found| self.access(&found)))
     }
 }

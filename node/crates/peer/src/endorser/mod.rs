@@ -4,6 +4,10 @@
 //! [`crate::syscc`] on a simulation, and the result is signed. Nothing is changed by it: results
 //! take effect when they come back in a block (Fabric: core/endorser).
 //!
+//! Private values that were written are kept in the transient store and given to other members of
+//! their collections (`distribution`) before the result is signed: who gets an endorsement can
+//! count on as many peers having the values as the collection asks for.
+//!
 //! # What callers see
 //!
 //! | What is wrong | Answer |
@@ -21,9 +25,11 @@
 //!
 //! - Endorsement plugins other than the default cannot be loaded: a definition that names one is
 //!   endorsed by the default.
-//! - Private data is not passed on to other peers; see [`crate::lifecycle`].
+//! - What `_lifecycle` writes to collections stays at this peer; see [`crate::lifecycle`].
+//! - Private values of a response that is an error are neither kept nor given to others.
 
 mod admission;
+mod distribution;
 mod error;
 mod host;
 mod interest;
@@ -41,19 +47,23 @@ use weft_msp::CurrentIdentity;
 use weft_protos::peer::{
     ChaincodeEvent, ChaincodeId, ChaincodeInterest, ProposalResponse, Response, SignedProposal,
 };
+use weft_protos::rwset::TxPvtReadWriteSet;
 use weft_types::Timestamp;
 use weft_types::proposal::{self, Simulation};
 
 use crate::acl::Acl;
 use crate::chaincode::{Call, LedgerState, Runtime};
-use crate::channel::Channels;
+use crate::channel::{Channel, Channels};
 use crate::commit::private;
 use crate::lifecycle::Sources;
+use crate::private::Exchange;
+use crate::private::exchange::Push;
 use crate::syscc::{self, SystemCall, SystemChaincodes};
 
 use admission::Admitted;
 use host::ProposalHost;
 
+pub use distribution::DistributionError;
 pub use error::{EndorserError, RunError};
 pub use host::ResolveError;
 pub use interest::InterestError;
@@ -75,6 +85,8 @@ pub struct EndorserParts {
     pub acl: Acl,
     /// Runs contracts.
     pub runtime: Runtime,
+    /// Gives private values to other members of their collections; without it they stay here.
+    pub exchange: Option<Arc<dyn Exchange>>,
     /// Runs system chaincodes.
     pub system: SystemChaincodes,
     /// Which package runs a chaincode.
@@ -102,6 +114,8 @@ struct Run {
     response: Response,
     event: Option<ChaincodeEvent>,
     results: SimulationResults,
+    /// Private writes for other members of their collections.
+    pushes: Vec<Push>,
     interest: Option<ChaincodeInterest>,
     version: String,
 }
@@ -193,8 +207,7 @@ impl Endorser {
         if let (true, Some(channel), Some(values)) =
             (endorsed, &admitted.channel, &run.results.private)
         {
-            let tx_id = admitted.proposal.tx_id.to_string();
-            private::keep(channel.ledger(), &tx_id, values).map_err(RunError::Keep)?;
+            self.distribute(admitted, channel, values, run.pushes).await?;
         }
         // Errors have no event.
         let event = run.event.filter(|_| endorsed);
@@ -226,6 +239,20 @@ impl Endorser {
         Ok(response)
     }
 
+    /// Keeps private values until their transaction is committed, and gives them to other members.
+    async fn distribute(
+        &self,
+        admitted: &Admitted,
+        channel: &Channel,
+        values: &TxPvtReadWriteSet,
+        pushes: Vec<Push>,
+    ) -> Result<(), RunError> {
+        let tx_id = admitted.proposal.tx_id.to_string();
+        private::keep(channel.ledger(), &tx_id, values).map_err(RunError::Keep)?;
+        let Some(exchange) = &self.parts.exchange else { return Ok(()) };
+        distribution::push(&**exchange, channel, pushes).await.map_err(RunError::Distribution)
+    }
+
     async fn run(&self, admitted: &Admitted) -> Result<Run, RunError> {
         if syscc::is_system(&admitted.proposal.chaincode) {
             return self.run_system(admitted).await;
@@ -254,7 +281,7 @@ impl Endorser {
         };
         let interest = Some(ChaincodeInterest::default());
         let version = syscc::VERSION.to_owned();
-        Ok(Run { response, event: None, results, interest, version })
+        Ok(Run { response, event: None, results, pushes: Vec::new(), interest, version })
     }
 
     async fn run_contract(&self, admitted: &Admitted) -> Result<Run, RunError> {
@@ -281,14 +308,23 @@ impl Endorser {
         let snapshot = state.simulator().state().clone();
         let results = state.finish();
         let interest = interest::of(&chaincode, &results, &snapshot).map_err(RunError::Interest)?;
-        let version = endorsable.version.clone();
         let (response, event) = (outcome.response, outcome.event);
-        Ok(Run { response, event, results, interest: Some(interest), version })
+        let pushes = match (&admitted.channel, &results.private) {
+            (Some(channel), Some(values)) if response.status < ERROR_THRESHOLD => {
+                let tx_id = &admitted.proposal.tx_id;
+                distribution::pushes(channel, &snapshot, tx_id, values)
+                    .map_err(RunError::Distribution)?
+            }
+            _ => Vec::new(),
+        };
+        let version = endorsable.version.clone();
+        Ok(Run { response, event, results, pushes, interest: Some(interest), version })
     }
 
     fn state(&self, admitted: &Admitted) -> Option<LedgerState> {
         let channel = admitted.channel.as_ref()?;
-        Some(LedgerState::new(Arc::clone(channel.ledger()), self.parts.keeps_history))
+        let (ledger, tx_id) = (Arc::clone(channel.ledger()), &admitted.proposal.tx_id);
+        Some(LedgerState::new(ledger, tx_id.to_string(), self.parts.keeps_history))
     }
 }
 

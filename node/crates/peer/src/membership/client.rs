@@ -62,6 +62,7 @@ impl Membership {
                 self.watch(&channel);
             }
             self.expire();
+            self.0.private.sweep(self.0.options.expiry);
         }
     }
 
@@ -172,7 +173,8 @@ impl Membership {
                 message = inbound.message() => {
                     let Some(message) = message.map_err(failed)? else { return Ok(()) };
                     heard = tokio::time::Instant::now();
-                    for answer in self.receive(&remote, &message) {
+                    let Ok(opened) = message::open(&message) else { continue };
+                    for answer in self.receive(&remote, &message, opened) {
                         send(&outbound, answer).await?;
                     }
                 }

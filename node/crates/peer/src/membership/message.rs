@@ -7,8 +7,10 @@ use weft_crypto::sha256_parts;
 use weft_protos::ext::{DecodeError, decode};
 use weft_protos::gossip::gossip_message::{Content, Tag};
 use weft_protos::gossip::{
-    AliveMessage, Chaincode, ConnEstablish, Envelope, GossipMessage, Member, MembershipRequest,
-    MembershipResponse, PeerTime, Properties, StateInfo, StateInfoPullRequest, StateInfoSnapshot,
+    Acknowledgement, AliveMessage, Chaincode, ConnEstablish, Envelope, GossipMessage, Member,
+    MembershipRequest, MembershipResponse, PeerTime, PrivateDataMessage, PrivatePayload,
+    Properties, PvtDataDigest, PvtDataElement, RemotePvtDataRequest, RemotePvtDataResponse,
+    StateInfo, StateInfoPullRequest, StateInfoSnapshot,
 };
 use weft_protos::msp::SerializedIdentity;
 use weft_types::{ChannelId, SignError, Signer};
@@ -182,4 +184,45 @@ pub fn state_request(id: PkiId, channel: &ChannelId) -> Envelope {
 #[must_use]
 pub fn state_snapshot(elements: Vec<Envelope>) -> Envelope {
     unsigned(Tag::ChanOrOrg, Content::StateSnapshot(StateInfoSnapshot { elements }))
+}
+
+/// A message of a channel, or the answer to one, told apart by its nonce. The stream says who sends
+/// it.
+fn in_channel(nonce: u64, channel: Bytes, content: Content) -> Envelope {
+    let tag = Tag::ChanOnly.into();
+    let message = GossipMessage { nonce, channel, tag, content: Some(content) };
+    Envelope { payload: message.encode_to_vec().into(), ..Envelope::default() }
+}
+
+fn name_of(channel: &ChannelId) -> Bytes {
+    Bytes::copy_from_slice(channel.as_str().as_bytes())
+}
+
+/// Sends private values of a fresh endorsement; asks for an [`acknowledgement`].
+#[must_use]
+pub fn private_data(nonce: u64, channel: &ChannelId, payload: PrivatePayload) -> Envelope {
+    let content = PrivateDataMessage { payload: Some(payload) };
+    in_channel(nonce, name_of(channel), Content::PrivateData(content))
+}
+
+/// Says that a message is taken (`error` is empty), or why it is not.
+#[must_use]
+pub fn acknowledgement(nonce: u64, error: String) -> Envelope {
+    let content = Content::Ack(Acknowledgement { error });
+    let message = GossipMessage { nonce, content: Some(content), ..GossipMessage::default() };
+    Envelope { payload: message.encode_to_vec().into(), ..Envelope::default() }
+}
+
+/// Asks for private values that are missing.
+#[must_use]
+pub fn private_request(nonce: u64, channel: &ChannelId, digests: Vec<PvtDataDigest>) -> Envelope {
+    let content = RemotePvtDataRequest { digests };
+    in_channel(nonce, name_of(channel), Content::PrivateReq(content))
+}
+
+/// Sends private values that were asked for.
+#[must_use]
+pub fn private_response(nonce: u64, channel: Bytes, elements: Vec<PvtDataElement>) -> Envelope {
+    let content = RemotePvtDataResponse { elements };
+    in_channel(nonce, channel, Content::PrivateRes(content))
 }

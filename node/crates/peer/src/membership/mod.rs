@@ -5,10 +5,13 @@
 //! channel. The last two are signed by the peer they are about, so they are as good from a third
 //! one. Whoever gives no sign of life for some rounds is dropped.
 //!
+//! On streams of their own, peers pass private data on to members of its collection: the membership
+//! is the [`Exchange`](crate::private::Exchange) of the peer (see `private`).
+//!
 //! # Where this differs from Fabric
 //!
 //! - Every peer keeps a stream to every other one (bounded by [`Options::max_streams`]) and asks on
-//!   it; nothing is spread at random. Blocks and private data are not passed on.
+//!   it; nothing is spread at random. Blocks are not passed on.
 //! - Where an MSP gives roles by organizational unit, only identities with the role `peer` are
 //!   taken for peers, so that no client can draw proposals to itself.
 //! - An `AliveMessage` always holds the identity.
@@ -20,6 +23,7 @@ mod client;
 pub mod message;
 mod news;
 mod own;
+mod private;
 mod service;
 mod table;
 
@@ -42,6 +46,7 @@ use crate::acl::Acl;
 use crate::channel::{Channel, Channels};
 use message::Time;
 use own::Own;
+use private::Private;
 pub use service::GossipService;
 use table::Table;
 pub use table::{ChannelPeer, ChannelState, InstalledChaincode, Member};
@@ -82,10 +87,12 @@ pub struct Options {
     pub expiry: Duration,
     /// Peers remembered at most.
     pub max_members: usize,
-    /// Streams opened to others at most; as many are accepted.
+    /// Peers that streams are opened to at most; as many are accepted, with a few streams each.
     pub max_streams: usize,
-    /// Bytes of one message.
+    /// Bytes of one message without private data.
     pub max_message_bytes: usize,
+    /// How private data is exchanged.
+    pub private_data: weft_settings::PrivateData,
 }
 
 impl Options {
@@ -100,6 +107,7 @@ impl Options {
             max_members: 1024,
             max_streams: 256,
             max_message_bytes: 4 * 1024 * 1024,
+            private_data: weft_settings::PrivateData::default(),
         }
     }
 }
@@ -131,6 +139,7 @@ struct Inner {
     own: Mutex<Own>,
     generation: AtomicU64,
     published: watch::Sender<u64>,
+    private: Private,
 }
 
 /// How often a new height is told, and chaincodes are looked up where no block came.
@@ -159,6 +168,7 @@ impl Membership {
             sequence: AtomicU64::new(1),
             generation: AtomicU64::new(1),
             published: watch::Sender::new(0),
+            private: Private::new(),
         })))
     }
 
@@ -166,6 +176,14 @@ impl Membership {
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.0.generation.load(Ordering::Acquire)
+    }
+
+    /// Bytes of the largest message that a peer may send: one collection's writes of a transaction,
+    /// and what says where they belong.
+    #[must_use]
+    pub fn message_limit(&self) -> usize {
+        let options = &self.0.options;
+        options.max_message_bytes.saturating_add(options.private_data.max_bytes)
     }
 
     /// All peers that are alive, this one first.

@@ -24,6 +24,8 @@ const MAX_ENDPOINT: usize = 512;
 pub(crate) struct Remote {
     pub(crate) id: PkiId,
     pub(crate) org: MspId,
+    /// Its encoded `msp.SerializedIdentity`.
+    pub(crate) identity: Bytes,
 }
 
 /// A message of another peer is refused.
@@ -59,11 +61,16 @@ impl Membership {
         let id = PkiId::read(&connect.pki_id).ok_or(Refusal::Id)?;
         let identity = self.peer_identity(id, &connect.identity)?;
         identity.verify(&envelope.payload, &envelope.signature).map_err(|_| Refusal::Signature)?;
-        Ok(Remote { id, org: identity.msp_id().clone() })
+        let org = identity.msp_id().clone();
+        Ok(Remote { id, org, identity: identity.serialized().clone() })
     }
 
-    /// The identity of a peer of this network.
-    fn peer_identity(&self, id: PkiId, serialized: &Bytes) -> Result<Arc<Identity>, Refusal> {
+    /// The identity of a peer of this network, which holds right now.
+    pub(super) fn peer_identity(
+        &self,
+        id: PkiId,
+        serialized: &Bytes,
+    ) -> Result<Arc<Identity>, Refusal> {
         if PkiId::of(serialized).ok() != Some(id) {
             return Err(Refusal::Id);
         }
@@ -87,9 +94,14 @@ impl Membership {
         Err(refusal)
     }
 
-    /// Takes in a message and gives the answers to it.
-    pub(crate) fn receive(&self, from: &Remote, envelope: &Envelope) -> Vec<Envelope> {
-        let Ok(message) = message::open(envelope) else { return Vec::new() };
+    /// Takes in a message, which is what the envelope holds, and gives the answers to it. What is
+    /// about private data is not for here.
+    pub(crate) fn receive(
+        &self,
+        from: &Remote,
+        envelope: &Envelope,
+        message: GossipMessage,
+    ) -> Vec<Envelope> {
         match message.content {
             Some(Content::AliveMsg(alive)) => self.take_alive(envelope, alive),
             Some(Content::StateInfo(state)) => self.take_state(envelope, state),

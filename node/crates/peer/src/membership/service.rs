@@ -1,10 +1,12 @@
 //! `gossip.Gossip`, for peers that connect to this one (Fabric: gossip/comm/comm_impl.go).
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::Stream;
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
@@ -14,10 +16,17 @@ use weft_protos::gossip::gossip_server::Gossip;
 use weft_protos::gossip::{Empty, Envelope};
 use weft_rpc::listen::PeerInfo;
 
-use super::Membership;
+use super::message::PkiId;
+use super::news::Remote;
+use super::{Membership, message, private};
 
-/// Answers that wait for a slow peer.
-const BUFFER: usize = 16;
+/// Answers that wait for a slow peer. They can be large.
+const BUFFER: usize = 2;
+/// Streams of one peer: the membership's, those for private data, and as many that it has given up
+/// and this side does not know of yet.
+const STREAMS_PER_PEER: usize = 8;
+/// Streams that can be open for each peer that is accepted, on average.
+const MEAN_STREAMS: usize = 3;
 /// Time for the other side to say who it is.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -26,6 +35,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct GossipService {
     membership: Membership,
     streams: Arc<Semaphore>,
+    guests: Guests,
     shutdown: CancellationToken,
 }
 
@@ -33,8 +43,9 @@ impl GossipService {
     /// The service of a membership; its streams end when `shutdown` is cancelled.
     #[must_use]
     pub fn new(membership: Membership, shutdown: CancellationToken) -> Self {
-        let streams = Arc::new(Semaphore::new(membership.0.options.max_streams));
-        Self { membership, streams, shutdown }
+        let streams = membership.0.options.max_streams.saturating_mul(MEAN_STREAMS);
+        let streams = Arc::new(Semaphore::new(streams.min(Semaphore::MAX_PERMITS)));
+        Self { membership, streams, guests: Guests::default(), shutdown }
     }
 }
 
@@ -97,16 +108,64 @@ impl Served {
         let Some(first) = first else { return Ok(()) };
         let remote = membership.authenticate(&first, self.tls);
         let remote = remote.map_err(|refusal| Status::unauthenticated(refusal.to_string()))?;
+        let too_many = || Status::resource_exhausted("too many gossip streams of one peer");
+        let _guest = self.service.guests.enter(remote.id).ok_or_else(too_many)?;
         // Twice the expiry: whoever says nothing for so long is not there any more.
         let patience = own.options.expiry * 2;
         while let Ok(message) = timeout(patience, self.inbound.message()).await {
             let Some(message) = message? else { break };
-            for answer in membership.receive(&remote, &message) {
-                if self.answers.send(Ok(answer)).await.is_err() {
+            for answer in answers(&membership, &remote, &message).await {
+                // Whoever takes no answers holds them in memory here.
+                let sent = timeout(patience, self.answers.send(Ok(answer))).await;
+                if !matches!(sent, Ok(Ok(()))) {
                     return Ok(());
                 }
             }
         }
         Ok(())
+    }
+}
+
+/// The answers to one message.
+async fn answers(membership: &Membership, remote: &Remote, envelope: &Envelope) -> Vec<Envelope> {
+    match message::open(envelope) {
+        Ok(opened) if private::is_question(&opened) => {
+            membership.answer_private(remote, opened).await.into_iter().collect()
+        }
+        Ok(opened) => membership.receive(remote, envelope, opened),
+        Err(_) => Vec::new(),
+    }
+}
+
+/// Counts the streams of each peer, so that none takes the places of all.
+#[derive(Clone, Default)]
+struct Guests(Arc<Mutex<BTreeMap<PkiId, usize>>>);
+
+/// A stream that is counted.
+struct Guest {
+    guests: Guests,
+    id: PkiId,
+}
+
+impl Guests {
+    fn enter(&self, id: PkiId) -> Option<Guest> {
+        let mut counts = self.0.lock();
+        let count = counts.entry(id).or_default();
+        if *count >= STREAMS_PER_PEER {
+            return None;
+        }
+        *count += 1;
+        Some(Guest { guests: self.clone(), id })
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let mut counts = self.guests.0.lock();
+        let Some(count) = counts.get_mut(&self.id) else { return };
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(&self.id);
+        }
     }
 }

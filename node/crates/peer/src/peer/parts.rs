@@ -21,6 +21,7 @@ use weft_rpc::metrics::GrpcMetrics;
 use weft_rpc::server::{GrpcOptions, GrpcServer};
 use weft_rpc::tls::ReloadingTls;
 use weft_settings::{ClientAuth, PeerSettings};
+use weft_types::MspId;
 
 use super::chaincodes::Runnable;
 use super::{PeerOptions, StartError};
@@ -37,6 +38,7 @@ use crate::endorser::{Endorser, EndorserMetrics, EndorserParts};
 use crate::gateway::{self, Gateway};
 use crate::lifecycle::{LedgerDefinitions, Sources};
 use crate::membership::{self, GossipService, Membership};
+use crate::private::{Later, reconcile};
 use crate::syscc::SystemChaincodes;
 
 /// Below the data directory: installed chaincode packages.
@@ -109,6 +111,7 @@ fn serve(
 /// Everything that serves.
 pub(super) struct Parts {
     settings: PeerSettings,
+    msp_id: MspId,
     channels: Arc<Channels>,
     runtime: Runtime,
     deliver: DeliverService<PeerBlocks>,
@@ -127,6 +130,9 @@ struct Common<'a> {
     tls: ReloadingTls,
     registry: &'a Registry,
     stop: &'a CancellationToken,
+    /// Other members of collections. Channels and the endorser are there before the membership,
+    /// which is put in when it is.
+    exchange: Later,
 }
 
 impl Parts {
@@ -149,17 +155,21 @@ impl Parts {
             tls,
             registry: &registry,
             stop: &stop,
+            exchange: Later::new(),
         };
         let channels = common.channels(stores)?;
         let deliver = common.deliver(&channels)?;
         let endorser = common.endorser(&channels, &runtime, &sources)?;
         let pool = common.pool();
         let membership = common.membership(&channels, sources, &pool)?;
+        common.exchange.set(Arc::new(membership.clone()));
         let endorsers = Endorsers::new(membership.clone());
         let gateway = common.gateway(&channels, &endorsers, &endorser, pool);
         let discovery = common.discovery(&channels, endorsers);
+        let msp_id = common.acl.msp_id().clone();
         Ok(Self {
             settings,
+            msp_id,
             channels,
             runtime,
             deliver,
@@ -177,7 +187,17 @@ impl Parts {
 
     /// What works without being asked, until the peer stops.
     pub(super) fn background(&self) -> JoinHandle<()> {
-        tokio::spawn(self.membership.clone().run(self.stop.clone()))
+        let membership = self.membership.clone().run(self.stop.clone());
+        let reconciler = reconcile::run(
+            Arc::clone(&self.channels),
+            Arc::new(self.membership.clone()),
+            self.msp_id.clone(),
+            self.settings.private_data.reconcile_interval,
+            self.stop.clone(),
+        );
+        tokio::spawn(async {
+            tokio::join!(membership, reconciler);
+        })
     }
 
     /// The services for clients and nodes.
@@ -190,9 +210,10 @@ impl Parts {
             .max_decoding_message_size(limit)
             .max_encoding_message_size(limit);
         let gossip = GossipService::new(self.membership.clone(), self.stop.clone());
+        let gossip_limit = self.membership.message_limit().min(limit);
         let gossip = GossipServer::new(gossip)
-            .max_decoding_message_size(limit)
-            .max_encoding_message_size(limit);
+            .max_decoding_message_size(gossip_limit)
+            .max_encoding_message_size(gossip_limit);
         let mut routes = Routes::new(deliver).add_service(endorser).add_service(gossip);
         if self.settings.gateway.enabled {
             let gateway = GatewayServer::new(self.gateway.clone())
@@ -240,6 +261,8 @@ impl Common<'_> {
             history: settings.ledger.history,
             max_waiters: settings.peer_limits.gateway_concurrency,
             metrics: Some(metrics),
+            exchange: self.exchange.clone(),
+            pull_timeout: settings.private_data.pull_timeout,
         }))
     }
 
@@ -272,6 +295,7 @@ impl Common<'_> {
             channels: Arc::clone(channels),
             acl: self.acl.clone(),
             runtime: runtime.clone(),
+            exchange: Some(Arc::new(self.exchange.clone())),
             system,
             sources: Arc::clone(sources),
             identity: self.identity.clone(),
@@ -301,6 +325,7 @@ impl Common<'_> {
         let mut options = membership::Options::new(&settings.external_address);
         options.known = settings.known_peers.iter().map(|peer| peer.address.clone()).collect();
         options.interval = settings.discovery.refresh_interval;
+        options.private_data = settings.private_data.clone();
         let deps = membership::Deps {
             channels: Arc::clone(channels),
             acl: self.acl.clone(),

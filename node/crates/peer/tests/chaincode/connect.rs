@@ -219,7 +219,7 @@ async fn metrics_count_what_happens() {
     peer.runtime = Runtime::new(config(), packages, Some(metrics));
     let service = peer.serve("cc", contract()).await;
     peer.ask(&mut MemoryState::default(), &["Get", "a"]).await.unwrap();
-    peer.ask(&mut MemoryState::default(), &["Private"]).await.unwrap_err();
+    peer.ask(&mut MemoryState::default(), &["PutPrivate", "none", "a", "1"]).await.unwrap_err();
     let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
     let id = &service.id;
     let request = |kind: &str, success: bool| {

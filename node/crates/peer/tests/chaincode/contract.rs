@@ -19,7 +19,15 @@ pub fn contract() -> Functions {
         .on("History", history)
         .on("Lock", lock)
         .on("Policy", policy)
-        .on("Private", private)
+        .on("PutPrivate", put_private)
+        .on("GetPrivate", get_private)
+        .on("GetPrivates", get_privates)
+        .on("HashPrivate", hash_private)
+        .on("DeletePrivate", delete_private)
+        .on("PurgePrivate", purge_private)
+        .on("ListPrivate", list_private)
+        .on("LockPrivate", lock_private)
+        .on("PrivatePolicy", private_policy)
         .on("Emit", emit)
         .on("Fail", fail)
         .on("Panic", panic)
@@ -88,8 +96,60 @@ async fn policy(ctx: Context, key: String) -> Outcome<Bytes> {
     Ok(ctx.key_policy(&key).await?.unwrap_or_default())
 }
 
-async fn private(ctx: Context) -> Outcome<()> {
-    ctx.put_private("secrets", "a", "1").await
+async fn put_private(ctx: Context, collection: String, key: String, value: Bytes) -> Outcome<()> {
+    ctx.put_private(&collection, &key, value).await
+}
+
+async fn get_private(ctx: Context, collection: String, key: String) -> Outcome<Bytes> {
+    let value = ctx.get_private(&collection, &key).await?;
+    Ok(value.unwrap_or_else(|| Bytes::from_static(b"none")))
+}
+
+async fn get_privates(
+    ctx: Context,
+    collection: String,
+    Json(keys): Json<Vec<String>>,
+) -> Outcome<Json<Vec<Option<String>>>> {
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let text = |value: Bytes| String::from_utf8_lossy(&value).into_owned();
+    let values = ctx.get_privates(&collection, &keys).await?;
+    Ok(Json(values.into_iter().map(|value| value.map(text)).collect()))
+}
+
+async fn hash_private(ctx: Context, collection: String, key: String) -> Outcome<Bytes> {
+    Ok(ctx.get_private_hash(&collection, &key).await?.unwrap_or_default())
+}
+
+async fn delete_private(ctx: Context, collection: String, key: String) -> Outcome<()> {
+    ctx.delete_private(&collection, &key).await
+}
+
+async fn purge_private(ctx: Context, collection: String, key: String) -> Outcome<()> {
+    ctx.purge_private(&collection, &key).await
+}
+
+async fn list_private(
+    ctx: Context,
+    collection: String,
+    start: String,
+    end: String,
+) -> Outcome<Json<Vec<String>>> {
+    let entries = ctx.private_range(&collection, &start, &end).await?.collect().await?;
+    Ok(Json(entries.into_iter().map(|entry| entry.key).collect()))
+}
+
+async fn lock_private(
+    ctx: Context,
+    collection: String,
+    key: String,
+    msp_id: String,
+) -> Outcome<()> {
+    let policy = KeyPolicy::all_of([(msp_id.as_str(), Role::Peer)]);
+    ctx.set_private_key_policy(&collection, &key, &policy).await
+}
+
+async fn private_policy(ctx: Context, collection: String, key: String) -> Outcome<Bytes> {
+    Ok(ctx.private_key_policy(&collection, &key).await?.unwrap_or_default())
 }
 
 async fn emit(ctx: Context, name: String, payload: Bytes) -> Outcome<()> {

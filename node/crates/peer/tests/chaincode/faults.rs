@@ -19,12 +19,6 @@ async fn errors_of_the_contract_are_responses() {
     assert_eq!(peer.ask(&mut state, &["Fail", "200", "odd"]).await.unwrap_err(), "500 odd");
     let panicked = peer.ask(&mut state, &["Panic"]).await.unwrap_err();
     assert_eq!(panicked, "500 the contract failed unexpectedly: the sky falls");
-    let private = peer.ask(&mut state, &["Private"]).await.unwrap_err();
-    assert_eq!(
-        private,
-        "500 WRITE_BATCH_STATE failed: transaction ID: tx: \
-         private data is not supported by this peer (collection secrets)"
-    );
 }
 
 #[tokio::test]

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
-use weft_peer::chaincode::{Host, HostError, StateAccess, Target};
+use parking_lot::Mutex;
+use weft_peer::chaincode::{CollectionAccess, Host, HostError, StateAccess, Target};
 use weft_protos::peer;
 
 use crate::state::MemoryState;
@@ -18,6 +19,10 @@ pub struct MemoryHost {
     pub channels: BTreeMap<String, MemoryState>,
     /// Chaincodes that contracts may not call.
     pub forbidden: BTreeSet<String>,
+    /// What may be done with collections, by chaincode and name.
+    pub collections: BTreeMap<(String, String), CollectionAccess>,
+    /// Collections that were looked up, in that order.
+    pub looked_up: Mutex<Vec<String>>,
 }
 
 #[async_trait]
@@ -79,5 +84,22 @@ impl Host for MemoryHost {
 
     fn key_level_endorsement(&self, channel: &str) -> bool {
         channel != "old"
+    }
+
+    fn purges_private_data(&self, channel: &str) -> bool {
+        channel != "old"
+    }
+
+    fn collection(
+        &self,
+        channel: &str,
+        chaincode: &str,
+        collection: &str,
+    ) -> Result<Option<CollectionAccess>, HostError> {
+        self.looked_up.lock().push(format!("{channel}/{chaincode}/{collection}"));
+        if collection == "broken" {
+            return Err(HostError::new("the definition cannot be read"));
+        }
+        Ok(self.collections.get(&(chaincode.to_owned(), collection.to_owned())).copied())
     }
 }

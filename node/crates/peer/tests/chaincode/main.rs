@@ -9,6 +9,7 @@ mod host;
 mod ledger;
 mod misbehaving;
 mod packages;
+mod private;
 mod queries;
 mod register;
 mod state;

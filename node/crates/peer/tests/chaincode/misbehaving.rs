@@ -94,6 +94,11 @@ async fn peer_with(
 
 /// Sends one request and completes with the answer's type and text.
 async fn answer_to(kind: Type, payload: Vec<u8>) -> String {
+    answer_with(|_| (), kind, payload).await
+}
+
+/// As [`answer_to`], of a peer that was prepared.
+pub async fn answer_with(prepare: impl FnOnce(&mut Peer), kind: Type, payload: Vec<u8>) -> String {
     let behaviour = move |message: ChaincodeMessage| match message.r#type() {
         Type::Transaction => vec![reply(&message, kind, payload.clone())],
         Type::Response | Type::Error => {
@@ -103,7 +108,8 @@ async fn answer_to(kind: Type, payload: Vec<u8>) -> String {
         }
         _ => Vec::new(),
     };
-    let (peer, _) = peer_with(behaviour).await;
+    let (mut peer, _) = peer_with(behaviour).await;
+    prepare(&mut peer);
     peer.ask(&mut MemoryState::with(&[("cc", "a", "1")]), &["f"]).await.unwrap()
 }
 
@@ -120,11 +126,25 @@ async fn requests_and_their_answers() {
         failed("GET_QUERY_RESULT", expect)
     );
     let private = GetState { key: "a".into(), collection: "c".into() }.encode_to_vec();
-    let expect = "private data is not supported by this peer (collection c)";
+    let expect = "collection supply/cc/c could not be found";
     for kind in [Type::GetState, Type::GetPrivateDataHash, Type::GetStateMetadata] {
         let answer = answer_to(kind, private.clone()).await;
         assert_eq!(answer, failed(kind.as_str_name(), expect));
     }
+    let query = GetQueryResult { query: "{}".into(), collection: "c".into(), ..Default::default() };
+    assert_eq!(
+        answer_to(Type::GetQueryResult, query.encode_to_vec()).await,
+        failed("GET_QUERY_RESULT", expect)
+    );
+    let unnamed = GetState { key: "a".into(), ..Default::default() }.encode_to_vec();
+    assert_eq!(
+        answer_to(Type::GetPrivateDataHash, unnamed.clone()).await,
+        failed("GET_PRIVATE_DATA_HASH", "collection must not be an empty string")
+    );
+    assert_eq!(
+        answer_to(Type::PurgePrivateData, unnamed).await,
+        failed("PURGE_PRIVATE_DATA", "only applicable for private data")
+    );
     let next = QueryStateNext { id: "7".into() }.encode_to_vec();
     assert_eq!(
         answer_to(Type::QueryStateNext, next).await,

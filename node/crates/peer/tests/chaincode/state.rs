@@ -5,16 +5,29 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use weft_peer::chaincode::{QueryId, QueryResult, StateAccess, StateError};
+use weft_peer::chaincode::{PrivateAccess, QueryId, QueryResult, StateAccess, StateError};
 use weft_protos::queryresult::{KeyModification, Kv};
 
 pub type Name = (String, String);
+/// Namespace, collection and key.
+pub type PrivateName = (String, String, String);
+
+/// What is done to a private key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PrivateWrite {
+    Put(Bytes),
+    Delete,
+    Purge,
+    Metadata(BTreeMap<String, Bytes>),
+}
 
 #[derive(Default)]
 pub struct Committed {
     pub values: BTreeMap<Name, Bytes>,
     pub metadata: BTreeMap<Name, BTreeMap<String, Bytes>>,
     pub history: BTreeMap<Name, Vec<KeyModification>>,
+    pub private: BTreeMap<PrivateName, Bytes>,
+    pub private_metadata: BTreeMap<PrivateName, BTreeMap<String, Bytes>>,
 }
 
 /// One transaction's view: reads of what was committed, and its writes.
@@ -23,6 +36,8 @@ pub struct MemoryState {
     pub committed: Arc<Mutex<Committed>>,
     pub writes: BTreeMap<Name, Option<Bytes>>,
     pub metadata_writes: BTreeMap<Name, BTreeMap<String, Bytes>>,
+    /// Private writes in their order.
+    pub private_writes: Vec<(PrivateName, PrivateWrite)>,
     /// Results read from the store, over all queries.
     pub results_read: usize,
     queries: BTreeMap<QueryId, Open>,
@@ -38,6 +53,10 @@ struct Open {
 
 pub fn name(namespace: &str, key: &str) -> Name {
     (namespace.to_owned(), key.to_owned())
+}
+
+pub fn private_name(namespace: &str, collection: &str, key: &str) -> PrivateName {
+    (namespace.to_owned(), collection.to_owned(), key.to_owned())
 }
 
 impl MemoryState {
@@ -89,6 +108,12 @@ impl MemoryState {
                 })
             })
             .collect()
+    }
+
+    fn write_private(&mut self, name: PrivateName, write: PrivateWrite) -> Result<(), StateError> {
+        self.check_write()?;
+        self.private_writes.push((name, write));
+        Ok(())
     }
 
     fn check_write(&self) -> Result<(), StateError> {
@@ -185,5 +210,102 @@ impl StateAccess for MemoryState {
 
     fn close(&mut self, query: QueryId) {
         self.queries.remove(&query);
+    }
+}
+
+impl PrivateAccess for MemoryState {
+    fn get_private(
+        &mut self,
+        namespace: &str,
+        collection: &str,
+        key: &str,
+    ) -> Result<Option<Bytes>, StateError> {
+        let name = private_name(namespace, collection, key);
+        Ok(self.committed.lock().private.get(&name).cloned())
+    }
+
+    fn get_private_hash(
+        &mut self,
+        namespace: &str,
+        collection: &str,
+        key: &str,
+    ) -> Result<Option<Bytes>, StateError> {
+        let value = self.get_private(namespace, collection, key)?;
+        Ok(value.map(|value| Bytes::copy_from_slice(&weft_crypto::sha256(&value))))
+    }
+
+    fn put_private(
+        &mut self,
+        namespace: &str,
+        collection: &str,
+        key: &str,
+        value: Bytes,
+    ) -> Result<(), StateError> {
+        self.write_private(private_name(namespace, collection, key), PrivateWrite::Put(value))
+    }
+
+    fn delete_private(
+        &mut self,
+        namespace: &str,
+        collection: &str,
+        key: &str,
+    ) -> Result<(), StateError> {
+        self.write_private(private_name(namespace, collection, key), PrivateWrite::Delete)
+    }
+
+    fn purge_private(
+        &mut self,
+        namespace: &str,
+        collection: &str,
+        key: &str,
+    ) -> Result<(), StateError> {
+        self.write_private(private_name(namespace, collection, key), PrivateWrite::Purge)
+    }
+
+    fn get_private_metadata(
+        &mut self,
+        namespace: &str,
+        collection: &str,
+        key: &str,
+    ) -> Result<BTreeMap<String, Bytes>, StateError> {
+        let name = private_name(namespace, collection, key);
+        Ok(self.committed.lock().private_metadata.get(&name).cloned().unwrap_or_default())
+    }
+
+    fn put_private_metadata(
+        &mut self,
+        namespace: &str,
+        collection: &str,
+        key: &str,
+        entries: BTreeMap<String, Bytes>,
+    ) -> Result<(), StateError> {
+        let name = private_name(namespace, collection, key);
+        self.write_private(name, PrivateWrite::Metadata(entries))
+    }
+
+    fn open_private_range(
+        &mut self,
+        namespace: &str,
+        collection: &str,
+        start: &str,
+        end: &str,
+    ) -> Result<QueryId, StateError> {
+        if !self.writes.is_empty() || !self.private_writes.is_empty() {
+            return Err(StateError::Refused("a query of private keys excludes writes".into()));
+        }
+        self.paged = true;
+        let inside = |key: &str| key >= start && (end.is_empty() || key < end);
+        let committed = self.committed.lock();
+        let found = committed
+            .private
+            .iter()
+            .filter(|((of, name, key), _)| of == namespace && name == collection && inside(key));
+        let row = |((namespace, _, key), value): (&PrivateName, &Bytes)| {
+            let (namespace, key, value) = (namespace.clone(), key.clone(), value.clone());
+            QueryResult::State(Kv { namespace, key, value })
+        };
+        let rows = found.map(row).collect();
+        drop(committed);
+        Ok(self.open(rows))
     }
 }

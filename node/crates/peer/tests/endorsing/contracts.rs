@@ -37,7 +37,7 @@ async fn call(ctx: Context, name: String, function: String) -> Result<Bytes, Con
     ctx.invoke_chaincode(&name, &function, &["key"]).await
 }
 
-async fn serve(id: &str, address: SocketAddr) {
+async fn serve(id: &str, address: SocketAddr, contract: Functions) {
     let (started, ready) = oneshot::channel();
     let options = ServeOptions {
         chaincode_id: id.to_owned(),
@@ -47,20 +47,30 @@ async fn serve(id: &str, address: SocketAddr) {
     };
     let started = move |address| started.send(address).unwrap();
     tokio::spawn(async move {
-        weft_contract::serve(contract(), options, started, std::future::pending()).await.unwrap();
+        weft_contract::serve(contract, options, started, std::future::pending()).await.unwrap();
     });
     ready.await.unwrap();
 }
 
 /// Defines and starts a chaincode that either organization may endorse.
-async fn start(world: &World, peers: &[&TestPeer], mut draft: Draft) -> String {
+async fn start(world: &World, peers: &[&TestPeer], draft: Draft) -> String {
+    start_with(world, peers, draft, contract()).await
+}
+
+/// As [`start`], of another contract.
+pub async fn start_with(
+    world: &World,
+    peers: &[&TestPeer],
+    mut draft: Draft,
+    contract: Functions,
+) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
     let policy = dsl::parse("OR('Org1MSP.peer', 'Org2MSP.peer')").unwrap();
     draft.policy = ApplicationPolicy::Signature(policy).encode();
     let package = world.define(peers, &draft, &Connection::plain(address.to_string())).await;
-    serve(&package, address).await;
+    serve(&package, address, contract).await;
     package
 }
 

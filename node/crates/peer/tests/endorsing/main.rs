@@ -6,6 +6,7 @@
 mod support;
 
 mod access;
+mod collections;
 mod contracts;
 mod layout;
 mod lifecycle;

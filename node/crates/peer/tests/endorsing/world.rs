@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use prost::Message;
 use tempfile::TempDir;
 use weft_config::Endpoint;
+use weft_config::genesis::{self, ChannelProfile};
 use weft_ledger::kv::Kv;
 use weft_ledger::kv::memory::MemoryKv;
 use weft_ledger::simulator::QueryLimits;
@@ -20,21 +21,22 @@ use weft_peer::commit::Pool;
 use weft_peer::deliver_client::DeliverClientConfig;
 use weft_peer::endorser::{Endorser, EndorserError, EndorserParts, TIME_WINDOW};
 use weft_peer::lifecycle::{LedgerDefinitions, Sources};
+use weft_peer::private::Later;
 use weft_peer::syscc::SystemChaincodes;
-use weft_protos::common::{Block, Envelope};
+use weft_protos::common::{Block, Config, Envelope};
 use weft_protos::lifecycle::chaincode_source::{Local, Type as SourceType};
 use weft_protos::lifecycle::{
     ApproveChaincodeDefinitionForMyOrgArgs, ChaincodeSource, CommitChaincodeDefinitionArgs,
     InstallChaincodeArgs, InstallChaincodeResult,
 };
-use weft_protos::peer::{ProposalResponse, Response};
+use weft_protos::peer::{CollectionConfigPackage, ProposalResponse, Response};
 use weft_rpc::connect::{ConnectOptions, Connector};
 use weft_rpc::tls::{ReloadingTls, RootSet, TlsIdentity};
 use weft_testkit::clock::NOW;
 use weft_testkit::{Network, tx};
 use weft_types::block::metadata;
 use weft_types::proposal::{BuiltSignedProposal, ProposalSpec};
-use weft_types::{ChannelId, ValidationCode, transaction};
+use weft_types::{ChannelId, Signer, ValidationCode, transaction};
 
 use crate::support::CHANNEL;
 use crate::support::orderer::{FakeOrderer, bind};
@@ -56,16 +58,25 @@ pub struct TestPeer {
     pub parts: EndorserParts,
     pub channels: Arc<Channels>,
     pub sources: Arc<Sources>,
+    /// Other peers, where a test has some.
+    pub exchange: Later,
     _dir: TempDir,
 }
 
 impl World {
     pub async fn new() -> Self {
+        Self::with(|_| ()).await
+    }
+
+    /// A world whose channel is a little different.
+    pub async fn with(change: impl FnOnce(&mut ChannelProfile)) -> Self {
         let mut network = Network::new(2, 1);
         let orgs = network.orgs.clone();
         let server = bind(&network.orderers[0].tls, &orgs).await;
         network.orderers[0].endpoint = Endpoint::new("127.0.0.1", server.address().port());
-        let genesis = network.genesis(CHANNEL);
+        let mut profile = network.profile(CHANNEL);
+        change(&mut profile);
+        let genesis = genesis::block(&profile).unwrap();
         let orderer = server.serve(vec![genesis.clone()]);
         Self { network, orderer, chain: Mutex::new(vec![genesis]) }
     }
@@ -99,6 +110,7 @@ impl World {
             ..Default::default()
         };
         let options = ConnectOptions::new(settings.dial_timeout, &limits);
+        let exchange = Later::new();
         let channels = Channels::new(ChannelDeps {
             stores: Arc::new(move |_| Ok(Arc::new(MemoryKv::new()) as Arc<dyn Kv>)),
             pool: Pool::new(1).unwrap(),
@@ -111,6 +123,8 @@ impl World {
             history: true,
             max_waiters: 100,
             metrics: None,
+            exchange: exchange.clone(),
+            pull_timeout: Duration::from_secs(5),
         });
         let acl = Acl::new(msp.msps().clone(), of.msp_id.clone());
         let sources = Arc::new(Sources::new(packages.clone(), of.msp_id.clone()).unwrap());
@@ -129,6 +143,7 @@ impl World {
             channels: Arc::clone(&channels),
             acl,
             runtime: Runtime::new(runtime, packages, None),
+            exchange: Some(Arc::new(exchange.clone())),
             system,
             sources: Arc::clone(&sources),
             identity: msp.identity().clone(),
@@ -137,7 +152,7 @@ impl World {
             time_window: TIME_WINDOW,
         };
         let endorser = Endorser::new(parts.clone());
-        TestPeer { org, endorser, msp, parts, channels, sources, _dir: dir }
+        TestPeer { org, endorser, msp, parts, channels, sources, exchange, _dir: dir }
     }
 
     pub async fn peer(&self, org: usize) -> TestPeer {
@@ -167,6 +182,27 @@ impl World {
         }
         assert!(codes.windows(2).all(|pair| pair[0] == pair[1]), "{codes:?}");
         codes.remove(0)
+    }
+
+    /// Changes the channel's configuration, signed by all administrators.
+    #[allow(dead_code, reason = "not every test that shares this file changes the configuration")]
+    pub async fn configure(&self, peers: &[&TestPeer], config: &Config) {
+        let admins = self.network.admins();
+        let admins: Vec<_> = admins.into_iter().map(|admin| admin as &dyn Signer).collect();
+        let bundle = peers[0].channel().bundle();
+        let update = tx::config_update(&bundle, config, &admins);
+        {
+            let mut chain = self.chain.lock();
+            let signer = &self.network.orderers[0].identity;
+            let (next, _) = tx::config_block(&bundle, chain.last().unwrap(), &update, signer);
+            self.orderer.push(next.clone());
+            chain.push(next);
+        }
+        for peer in peers {
+            let mut watch = peer.channel().config_watch();
+            let changed = watch.wait_for(|sequence| *sequence > bundle.sequence());
+            tokio::time::timeout(SOON, changed).await.unwrap().unwrap();
+        }
     }
 
     /// Has a proposal endorsed by `endorsers` and ordered.
@@ -299,6 +335,7 @@ pub struct Draft {
     pub sequence: i64,
     pub policy: Bytes,
     pub init_required: bool,
+    pub collections: Option<CollectionConfigPackage>,
 }
 
 impl Draft {
@@ -309,6 +346,7 @@ impl Draft {
             sequence: 1,
             policy: Bytes::new(),
             init_required: false,
+            collections: None,
         }
     }
 
@@ -320,6 +358,7 @@ impl Draft {
             version: self.version.clone(),
             validation_parameter: self.policy.clone(),
             init_required: self.init_required,
+            collections: self.collections.clone(),
             source: Some(ChaincodeSource { r#type: Some(local) }),
             ..Default::default()
         }
@@ -332,6 +371,7 @@ impl Draft {
             version: self.version.clone(),
             validation_parameter: self.policy.clone(),
             init_required: self.init_required,
+            collections: self.collections.clone(),
             ..Default::default()
         }
     }

@@ -15,4 +15,5 @@ mod membership;
 mod node;
 mod plan;
 mod principals;
+mod private;
 mod submit;

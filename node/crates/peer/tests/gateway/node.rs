@@ -137,6 +137,14 @@ impl LocalChaincodes for Chaincodes {
     }
 }
 
+/// How a node is set up.
+#[derive(Default)]
+pub struct Setup {
+    pub gateway: gateway::Options,
+    pub private_data: weft_settings::PrivateData,
+    pub tls: Option<ReloadingTls>,
+}
+
 pub struct Node {
     pub peer: TestPeer,
     pub identity: SigningIdentity,
@@ -181,7 +189,8 @@ impl Node {
         known: &[&Node],
         options: gateway::Options,
     ) -> Self {
-        Self::start_on(world, org, name, known, options, None).await
+        let setup = Setup { gateway: options, ..Setup::default() };
+        Self::start_on(world, org, name, known, setup).await
     }
 
     /// As [`Node::start`], with TLS: certificates are asked for and shown both ways.
@@ -192,18 +201,18 @@ impl Node {
         };
         let own = tls_identity(world, org, name);
         let tls = ReloadingTls::from_parts(Some(own), trusted(), trusted());
-        let options = gateway::Options::default();
-        Self::start_on(world, org, name, known, options, Some(tls)).await
+        let setup = Setup { tls: Some(tls), ..Setup::default() };
+        Self::start_on(world, org, name, known, setup).await
     }
 
-    async fn start_on(
+    pub async fn start_on(
         world: &World,
         org: usize,
         name: &str,
         known: &[&Node],
-        options: gateway::Options,
-        tls: Option<ReloadingTls>,
+        setup: Setup,
     ) -> Self {
+        let Setup { gateway: options, private_data, tls } = setup;
         let peer = world.peer(org).await;
         let identity = world.network.org(org).identity(name, weft_msp::NodeRole::Peer);
         let config = world.network.org(org).msp_config();
@@ -237,7 +246,9 @@ impl Node {
         settings.known = known.iter().map(|node| node.address.clone()).collect();
         settings.interval = Duration::from_millis(100);
         settings.expiry = Duration::from_secs(1);
+        settings.private_data = private_data;
         let membership = Membership::new(deps, settings).unwrap();
+        peer.exchange.set(Arc::new(membership.clone()));
         tokio::spawn(membership.clone().run(stop.clone()));
         let endorsers = Endorsers::new(membership.clone());
         let gateway = Gateway::new(
@@ -259,10 +270,11 @@ impl Node {
             discovery::Options { org_members_allowed: false, concurrency: 8 },
         );
         let gossip = GossipService::new(membership.clone(), stop.clone());
+        let gossip_limit = membership.message_limit();
         let routes = Routes::new(GatewayServer::new(gateway))
             .add_service(DiscoveryServer::new(discovery))
             .add_service(EndorserServer::new(Served(Arc::clone(&endorser))))
-            .add_service(GossipServer::new(gossip));
+            .add_service(GossipServer::new(gossip).max_decoding_message_size(gossip_limit));
         tokio::spawn(server.serve(routes, stop.clone().cancelled_owned()));
         let transport = tonic::transport::Endpoint::from_shared(format!("http://{address}"));
         let transport = transport.unwrap().connect_lazy();

@@ -16,8 +16,8 @@ use super::scene::Scene;
 use super::stores::{find, is_set};
 use crate::api::{Chaincode, ChaincodeStatus, Channel};
 use crate::cluster::conditions::{self, Finding, kind};
-use crate::cluster::ledger::NodeRef;
 use crate::cluster::ledger::chaincode::{self as ledger, ChaincodeInput, ChaincodeOutcome};
+use crate::cluster::ledger::{LedgerError, NodeRef};
 use crate::cluster::names::annotation;
 use crate::cluster::topology::Node;
 use crate::model::{self, Network};
@@ -179,6 +179,11 @@ async fn converge(
         orderers: &refs(&reach::orderers(context, scene, network).wanted),
     };
     ledger::converge(&access, &input).await.map_err(|error| {
-        Finding::no(kind::COMMITTED, "NodesUnreachable", crate::cli::report(&error))
+        let reason = match error {
+            // What the spec asks for is not to be had; no node is at fault.
+            LedgerError::Chaincode { .. } => "InvalidSpec",
+            _ => "NodesUnreachable",
+        };
+        Finding::no(kind::COMMITTED, reason, crate::cli::report(&error))
     })
 }

@@ -1,0 +1,313 @@
+//! What other peers push and ask, judged and answered.
+//!
+//! Everything here is hostile until it is checked: sizes first, then who sends it, then what it is
+//! about. A refused push is answered with the reason, so that the sender goes on to another peer;
+//! a question for what the other may not have is answered as if it were not there.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::timeout;
+use weft_ledger::BlockStoreError;
+use weft_ledger::kv::KvError;
+use weft_protos::ext::decode;
+use weft_protos::gossip::gossip_message::Content;
+use weft_protos::gossip::{
+    Envelope, GossipMessage, PrivateDataMessage, PrivatePayload, PvtDataElement,
+    RemotePvtDataRequest,
+};
+use weft_protos::kvrwset::KvrwSet;
+use weft_protos::rwset::tx_read_write_set::DataModel;
+use weft_protos::rwset::{CollectionPvtReadWriteSet, NsPvtReadWriteSet, TxPvtReadWriteSet};
+use weft_types::{MspId, TxId, TxIdError};
+
+use super::plan;
+use crate::channel::{Channel, report};
+use crate::commit::private;
+use crate::lifecycle::DefinitionError;
+use crate::membership::news::{Refusal, Remote};
+use crate::membership::{Membership, message};
+use crate::private::collections;
+use crate::private::exchange::Digest;
+
+/// Digests looked at in one question.
+const MAX_DIGESTS: usize = 512;
+/// Bytes of one answer; a single value can be larger.
+const ANSWER_BYTES: usize = 4 * 1024 * 1024;
+/// Different writes of one transaction to one collection that are kept: a proposal can have been
+/// simulated more than once, but not any number of times.
+const MAX_VERSIONS: usize = 8;
+
+/// What a peer says to values that come after their transaction. It happens where one peer is slower
+/// to take them than the orderers are.
+pub(super) const COMMITTED: &str = "the transaction is committed";
+
+/// Why pushed values are not taken.
+#[derive(Debug, thiserror::Error)]
+enum PushRefusal {
+    #[error("the writes have {size} bytes, more than {limit}")]
+    TooLarge { size: usize, limit: usize },
+    #[error("the transaction's id is not one: {0}")]
+    TxId(#[source] TxIdError),
+    #[error("the writes cannot be read")]
+    Writes,
+    #[error("the channel is not known, or the sender does not belong to it")]
+    Channel,
+    #[error("the sender is no peer any more: {0}")]
+    Sender(#[source] Refusal),
+    #[error("collection {name} of chaincode {chaincode} is not known")]
+    Collection { chaincode: String, name: String },
+    #[error("the collection cannot be looked up")]
+    Definition(#[source] DefinitionError),
+    #[error("this peer's organization is not a member of the collection")]
+    NotMember,
+    #[error("{COMMITTED}")]
+    Committed,
+    #[error("too many different writes of one transaction")]
+    TooMany,
+    #[error("the ledger cannot be read")]
+    Ledger(#[source] BlockStoreError),
+    #[error("the transient store failed")]
+    Store(#[source] KvError),
+}
+
+impl PushRefusal {
+    /// Whether a block that is not here yet can make it good.
+    fn may_pass(&self) -> bool {
+        matches!(self, Self::Collection { .. } | Self::NotMember)
+    }
+}
+
+/// Writes down why values are not taken, and gives the words for the other side.
+fn tell(remote: &Remote, refusal: &PushRefusal) -> String {
+    let (peer, org, reason) = (remote.id, &remote.org, report(refusal));
+    match refusal {
+        PushRefusal::Committed => {
+            tracing::debug!(?peer, %org, %reason, "did not take private data");
+        }
+        _ => tracing::warn!(?peer, %org, %reason, "refused private data"),
+    }
+    refusal.to_string()
+}
+
+impl Membership {
+    /// Answers what another peer pushes or asks for; [`super::is_question`] tells which messages
+    /// are meant. `None` when it is none of them, or the peer is ending.
+    pub(in crate::membership) async fn answer_private(
+        &self,
+        remote: &Remote,
+        message: GossipMessage,
+    ) -> Option<Envelope> {
+        let GossipMessage { nonce, channel, content, .. } = message;
+        match content? {
+            Content::PrivateData(pushed) => {
+                let taken = self.take_in_time(remote, &channel, pushed).await?;
+                let error = taken.err().map(|refusal| tell(remote, &refusal));
+                Some(message::acknowledgement(nonce, error.unwrap_or_default()))
+            }
+            Content::PrivateReq(request) => {
+                let name = channel.clone();
+                let look_up =
+                    move |it: &Self, remote: &Remote| it.look_up(remote, &channel, request);
+                let elements = self.in_turn(remote, look_up).await?;
+                Some(message::private_response(nonce, name, elements))
+            }
+            _ => None,
+        }
+    }
+
+    /// Does what reads and writes the store, which is on disk, when it is its turn. `None` when the
+    /// peer is ending.
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        remote: &Remote,
+        work: impl FnOnce(&Self, &Remote) -> T + Send + 'static,
+    ) -> Option<T> {
+        let _place = self.0.private.answering.acquire().await.ok()?;
+        let (membership, remote) = (self.clone(), remote.clone());
+        tokio::task::spawn_blocking(move || work(&membership, &remote)).await.ok()
+    }
+
+    /// Takes pushed values. A peer that endorses as soon as a collection is defined can be ahead of
+    /// this one by the block that does it; then they are looked at again when the block is here.
+    async fn take_in_time(
+        &self,
+        remote: &Remote,
+        channel: &Bytes,
+        pushed: PrivateDataMessage,
+    ) -> Option<Result<(), PushRefusal>> {
+        let payload = pushed.payload.unwrap_or_default();
+        let height = payload.private_sim_height;
+        let ahead = self.common_channel(remote, channel).filter(|here| here.height() < height);
+        let again = (channel.clone(), payload.clone());
+        let take = |(channel, payload): (Bytes, PrivatePayload)| {
+            move |it: &Self, remote: &Remote| it.take_pushed(remote, &channel, payload)
+        };
+        let taken = self.in_turn(remote, take((channel.clone(), payload))).await?;
+        match (ahead, taken) {
+            (Some(here), Err(refusal)) if refusal.may_pass() => {
+                let limit = self.0.options.private_data.push_timeout / 3;
+                let mut heights = here.height_watch();
+                let _ = timeout(limit, heights.wait_for(|at| *at >= height)).await;
+                self.in_turn(remote, take(again)).await
+            }
+            (_, taken) => Some(taken),
+        }
+    }
+
+    /// Puts pushed values into the transient store.
+    fn take_pushed(
+        &self,
+        remote: &Remote,
+        channel: &[u8],
+        payload: PrivatePayload,
+    ) -> Result<(), PushRefusal> {
+        let (writes, limit) = (payload.private_rwset, self.0.options.private_data.max_bytes);
+        if writes.len() > limit {
+            return Err(PushRefusal::TooLarge { size: writes.len(), limit });
+        }
+        let tx_id = TxId::from_hex(&payload.tx_id).map_err(PushRefusal::TxId)?.to_string();
+        let set: KvrwSet =
+            decode("private writes", writes.clone()).map_err(|_| PushRefusal::Writes)?;
+        if set.writes.is_empty() && set.metadata_writes.is_empty() {
+            return Err(PushRefusal::Writes);
+        }
+        let channel = self.common_channel(remote, channel).ok_or(PushRefusal::Channel)?;
+        self.peer_identity(remote.id, &remote.identity).map_err(PushRefusal::Sender)?;
+        let (chaincode, name) = (payload.namespace, payload.collection_name);
+        let state = channel.ledger().state();
+        let found = collections::find(&state, &channel.bundle(), &chaincode, &name);
+        let Some(collection) = found.map_err(PushRefusal::Definition)? else {
+            return Err(PushRefusal::Collection {
+                chaincode: shortened(&chaincode),
+                name: shortened(&name),
+            });
+        };
+        if !collection.has(self.0.deps.acl.msp_id()) {
+            return Err(PushRefusal::NotMember);
+        }
+        self.keep(&channel, &tx_id, &chaincode, &name, writes)
+    }
+
+    fn keep(
+        &self,
+        channel: &Channel,
+        tx_id: &str,
+        chaincode: &str,
+        name: &str,
+        writes: Bytes,
+    ) -> Result<(), PushRefusal> {
+        let ledger = channel.ledger();
+        let _keeping = self.0.private.keeping.lock();
+        if let Some(at) = ledger.blocks().transaction(tx_id).map_err(PushRefusal::Ledger)? {
+            let stored = ledger.private_writes(chaincode, name, at.block, at.index);
+            let stored = stored.map_err(PushRefusal::Store)?;
+            // It was quicker to ask for them.
+            return if stored == Some(writes) { Ok(()) } else { Err(PushRefusal::Committed) };
+        }
+        let held = private::held(ledger, tx_id, chaincode, name).map_err(PushRefusal::Store)?;
+        if held.contains(&writes) {
+            return Ok(());
+        }
+        if held.len() >= MAX_VERSIONS {
+            return Err(PushRefusal::TooMany);
+        }
+        let values = values(chaincode, name, writes);
+        private::keep(ledger, tx_id, &values).map_err(PushRefusal::Store)
+    }
+
+    /// What another peer asks for and may have.
+    fn look_up(
+        &self,
+        remote: &Remote,
+        channel: &[u8],
+        request: RemotePvtDataRequest,
+    ) -> Vec<PvtDataElement> {
+        let Some(channel) = self.common_channel(remote, channel) else { return Vec::new() };
+        if self.peer_identity(remote.id, &remote.identity).is_err() {
+            return Vec::new();
+        }
+        let mut may_have = MayHave { channel: &channel, org: &remote.org, known: BTreeMap::new() };
+        let (mut elements, mut bytes) = (Vec::new(), 0);
+        for asked in request.digests.into_iter().take(MAX_DIGESTS).filter_map(plan::digest) {
+            if !may_have.ask(&asked.namespace, &asked.collection) {
+                continue;
+            }
+            let payload = payload(&channel, &asked);
+            let size: usize = payload.iter().map(Bytes::len).sum();
+            if payload.is_empty() {
+                continue;
+            }
+            if !elements.is_empty() && bytes + size > ANSWER_BYTES {
+                break;
+            }
+            bytes += size;
+            elements.push(PvtDataElement { digest: Some(plan::encode(asked)), payload });
+        }
+        elements
+    }
+
+    /// The channel of a message, if this peer has it and the other's organization belongs to it.
+    fn common_channel(&self, remote: &Remote, name: &[u8]) -> Option<Arc<Channel>> {
+        let channel = self.0.deps.channels.get_str(std::str::from_utf8(name).ok()?)?;
+        let bundle = channel.bundle();
+        bundle.application()?.org_of(&remote.org)?;
+        Some(channel)
+    }
+}
+
+/// Looks up, once for each collection, whether an organization's peers may have its values.
+struct MayHave<'a> {
+    channel: &'a Channel,
+    org: &'a MspId,
+    known: BTreeMap<(String, String), bool>,
+}
+
+impl MayHave<'_> {
+    fn ask(&mut self, chaincode: &str, name: &str) -> bool {
+        let key = (chaincode.to_owned(), name.to_owned());
+        if let Some(known) = self.known.get(&key) {
+            return *known;
+        }
+        let state = self.channel.ledger().state();
+        let found = collections::find(&state, &self.channel.bundle(), chaincode, name);
+        let has = found.ok().flatten().is_some_and(|collection| collection.has(self.org));
+        self.known.insert(key, has);
+        has
+    }
+}
+
+/// The values that a digest names: of the committed transaction, else those that wait for it.
+fn payload(channel: &Channel, asked: &Digest) -> Vec<Bytes> {
+    let ledger = channel.ledger();
+    let Digest { block, index, tx_id, namespace, collection } = asked;
+    let stored = || ledger.private_writes(namespace, collection, *block, *index);
+    let found = || match stored()? {
+        Some(writes) => Ok(vec![writes]),
+        None => match private::held(ledger, tx_id, namespace, collection)? {
+            // The block may have been written between the two looks, and moved them.
+            held if held.is_empty() => Ok(Vec::from_iter(stored()?)),
+            held => Ok(held),
+        },
+    };
+    found().unwrap_or_else(|error: KvError| {
+        tracing::error!(channel = %channel.id(), %error, "failed to look up private data");
+        Vec::new()
+    })
+}
+
+/// One collection's writes as the transient store keeps them.
+fn values(chaincode: &str, name: &str, writes: Bytes) -> TxPvtReadWriteSet {
+    let collection = CollectionPvtReadWriteSet { collection_name: name.to_owned(), rwset: writes };
+    let namespace = NsPvtReadWriteSet {
+        namespace: chaincode.to_owned(),
+        collection_pvt_rwset: vec![collection],
+    };
+    TxPvtReadWriteSet { data_model: DataModel::Kv.into(), ns_pvt_rwset: vec![namespace] }
+}
+
+/// A name of another peer's, fit for a log.
+fn shortened(name: &str) -> String {
+    name.chars().take(100).collect()
+}
