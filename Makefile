@@ -71,7 +71,7 @@ fix: ## format and regenerate
 	cargo run -q -p weft-operator --bin weft-operator -- crd --write crds
 	cargo run -q -p weft-operator --bin weft-operator -- crd --write charts/weft-operator/files/crds
 	cargo run -q -p weft-operator --bin weft-operator -- docs --write docs
-	WEFT_UPDATE=1 cargo test -q -p weft-operator --test charts
+	WEFT_UPDATE=1 cargo test -q -p weft-operator --test charts the_schema_of_networks_is_that_of_the_kinds
 
 bench: deps ## `weft bench` on a release build: throughput, latency, catching up
 	cargo build --locked --release -p weft-node -p weft-operator -p asset-contract

@@ -407,7 +407,7 @@ async fn collections_change_as_far_as_the_channel_lets_them() {
     let (without, _) = grown.split_once("    # Forgotten").unwrap();
     let removed = refused(without).await;
     assert!(removed.contains("\"quotes\" is committed on the channel and cannot be"), "{removed}");
-    let longer = refused(&grown.replace("blocksToLive: 2", "blocksToLive: 3")).await;
-    assert!(longer.contains("blocksToLive of \"quotes\" is 2 on the channel"), "{longer}");
+    let longer = refused(&grown.replace("blockToLive: 2", "blockToLive: 3")).await;
+    assert!(longer.contains("blockToLive of \"quotes\" is 2 on the channel"), "{longer}");
     network.apply(&grown).await.unwrap();
 }

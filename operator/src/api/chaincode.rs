@@ -69,7 +69,7 @@ pub struct ChaincodeSpec {
     pub init_required: bool,
     /// Collections of private data: values that only the peers of some members hold, while the
     /// channel has their hashes. A change upgrades the contract's definition. One that was
-    /// committed cannot be removed, and its `blocksToLive` cannot change.
+    /// committed cannot be removed, and its `blockToLive` cannot change.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     pub collections: Vec<CollectionSpec>,
@@ -104,9 +104,9 @@ pub struct CollectionSpec {
     #[schemars(range(max = 10000))]
     pub max_peer_count: Option<u32>,
     /// Blocks after which the values are dropped from every peer, unless they are written again;
-    /// 0 keeps them. Fabric's collection files call it `blockToLive`.
+    /// 0 keeps them.
     #[serde(default)]
-    pub blocks_to_live: u64,
+    pub block_to_live: u64,
     /// Whether only clients of the collection's organizations may read its values. As in Fabric's
     /// collection files, `false` when absent: the contract decides.
     #[serde(default)]

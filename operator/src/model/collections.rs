@@ -117,7 +117,7 @@ impl Checker {
             members,
             required_peers,
             maximum_peers: maximum.unwrap_or_else(|| others.max(1).max(required_peers)),
-            block_to_live: spec.blocks_to_live,
+            block_to_live: spec.block_to_live,
             member_only_read: spec.member_only_read,
             member_only_write: spec.member_only_write,
             endorsement: endorsement?,

@@ -133,7 +133,7 @@ fn a_change_of_collections_that_no_peer_takes_is_told_before_it_is_tried() {
     let removed = refused(Vec::new());
     assert!(removed.contains("spec.collections: \"a\" is committed"), "{removed}");
     let shorter = refused(vec![model::Collection { block_to_live: 5, ..one }]);
-    assert!(shorter.contains("blocksToLive of \"a\" is 0 on the channel"), "{shorter}");
+    assert!(shorter.contains("blockToLive of \"a\" is 0 on the channel"), "{shorter}");
 }
 
 #[test]

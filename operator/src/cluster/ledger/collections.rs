@@ -79,11 +79,11 @@ pub fn check_kept(
         let what = match wanted.get(name) {
             None => format!(
                 "spec.collections: {name:?} is committed on the channel and cannot be removed; \
-                 put it back, with blocksToLive {}",
+                 put it back, with blockToLive {}",
                 before.block_to_live
             ),
             Some(after) if after.block_to_live != before.block_to_live => format!(
-                "spec.collections: blocksToLive of {name:?} is {} on the channel and cannot be \
+                "spec.collections: blockToLive of {name:?} is {} on the channel and cannot be \
                  changed to {}",
                 before.block_to_live, after.block_to_live
             ),
