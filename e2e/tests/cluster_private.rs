@@ -1,16 +1,27 @@
 //! Private data in a cluster: collections of a Chaincode, and values that only members have.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-use serde_json::json;
+use serde_json::{Value, json};
 use weft_client::Call;
 use weft_e2e::cluster::Fixture;
 use weft_e2e::cluster::fixture::{CHANNEL, NETWORK};
 
+fn collection(name: &str) -> Value {
+    json!({"name": name, "organizations": ["org1", "org2"]})
+}
+
+/// A collection of the first organization alone. It endorses alone as well: the contract's policy
+/// asks for both, and a gateway hands transient data to nobody who may not have it.
+fn own() -> Value {
+    json!({
+        "name": "own", "organizations": ["org1"], "memberOnlyRead": true,
+        "endorsementPolicy": "OR('Org1MSP.peer')",
+    })
+}
+
 /// The network of the first steps, with a collection of both organizations and one of the first.
 fn manifest() -> String {
-    let collections = "  collections:\n    - {name: deals, organizations: [org1, org2]}\n    \
-                       - {name: own, organizations: [org1], memberOnlyRead: true}\n";
-    format!("{}\n{collections}", NETWORK.trim_end())
+    format!("{}\n  collections: {}\n", NETWORK.trim_end(), json!([collection("deals"), own()]))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -41,9 +52,7 @@ async fn values_are_read_at_the_other_members_peer_and_not_at_a_strangers() {
         let chaincode = namespace.get("Chaincode", "asset").await?;
         Ok::<_, anyhow::Error>(chaincode["status"]["sequence"].as_i64())
     };
-    let collection = |name: &str| json!({"name": name, "organizations": ["org1", "org2"]});
-    let own = json!({"name": "own", "organizations": ["org1"], "memberOnlyRead": true});
-    let more = json!({"spec": {"collections": [collection("deals"), own, collection("more")]}});
+    let more = json!({"spec": {"collections": [collection("deals"), own(), collection("more")]}});
     namespace.patch("Chaincode", "asset", more).await.unwrap();
     let next = async || Ok((sequence().await? == Some(2)).then_some(()));
     namespace.until("the next definition", next).await.unwrap();
