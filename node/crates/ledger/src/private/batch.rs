@@ -280,23 +280,14 @@ impl<'a> PrivateBatch<'a> {
         key: WritesKey<'_>,
         set: &KvrwSet,
     ) -> Result<BTreeSet<Bytes>, PrivateError> {
-        let name = (key.namespace.to_owned(), key.collection.to_owned());
-        let now = self.purges.get(&name);
-        let mut purged = BTreeSet::new();
+        let hashes = keys_of(set).map(key_hash);
         if self.is_earlier {
-            let hashes = keys_of(set).map(key_hash);
             return purged_since(self.state.reader().as_ref(), key, hashes);
         }
-        if now.is_none() {
-            return Ok(purged);
-        }
-        for hash in keys_of(set).map(key_hash) {
-            let last = now.and_then(|now| now.get(&hash));
-            if last.is_some_and(|last| *last > key.version()) {
-                purged.insert(hash);
-            }
-        }
-        Ok(purged)
+        let name = (key.namespace.to_owned(), key.collection.to_owned());
+        let Some(now) = self.purges.get(&name) else { return Ok(BTreeSet::new()) };
+        let is_later = |hash: &Bytes| now.get(hash).is_some_and(|last| *last > key.version());
+        Ok(hashes.filter(is_later).collect())
     }
 
     /// Takes the values of purged keys away, and notes the purges.
