@@ -18,4 +18,5 @@ pub mod https;
 pub mod listen;
 pub mod metrics;
 pub mod server;
+pub mod shares;
 pub mod tls;
