@@ -86,6 +86,12 @@ pub trait Engine: Send {
     /// Takes out what has to be done, in the order in which it has to be done.
     fn drain(&mut self) -> Vec<Action>;
 
+    /// Takes over the channel's limit on the size of an encoded entry, bytes, for proposals and
+    /// messages from here on. Engines without a limit ignore it.
+    fn limit_entries(&mut self, bytes: usize) {
+        let _ = bytes;
+    }
+
     /// When the engine wants its next [`Event::Tick`] at the latest; `None` if it needs no timer.
     fn wakeup(&self) -> Option<Millis>;
 

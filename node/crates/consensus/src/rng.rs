@@ -11,7 +11,7 @@ impl Rng {
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -22,6 +22,6 @@ impl Rng {
     /// A number in `low..high`; `low` if the range is empty.
     pub fn range(&mut self, low: u64, high: u64) -> u64 {
         let span = high.saturating_sub(low).max(1);
-        low + self.next() % span
+        low + self.draw() % span
     }
 }

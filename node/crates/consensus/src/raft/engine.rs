@@ -465,6 +465,10 @@ impl Engine for RaftEngine {
         std::mem::take(&mut self.actions)
     }
 
+    fn limit_entries(&mut self, bytes: usize) {
+        self.options.max_entry_bytes = bytes;
+    }
+
     fn wakeup(&self) -> Option<Millis> {
         if self.evicted || self.broken.is_some() {
             return None;

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::net::Network;
 use super::record::Violation;
-use super::world::{Counts, Network, World, WorldOptions};
+use super::world::{Counts, World, WorldOptions};
 use super::{Make, consenters_but};
 use crate::engine::{Event, NodeId, Role};
 use crate::rng::Rng;

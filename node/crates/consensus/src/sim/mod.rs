@@ -19,6 +19,7 @@
 
 mod chaos;
 mod disk;
+pub mod net;
 mod record;
 mod world;
 
@@ -27,12 +28,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use chaos::{Chaos, Failure, Report, explore};
+pub use net::Network;
 pub use record::Violation;
-pub use world::{Counts, Network, World, WorldOptions};
+pub use world::{Counts, World, WorldOptions};
 
 use crate::engine::{Applied, Engine, Millis, NodeId};
 use crate::membership::Membership;
 use crate::raft::{Options, RaftEngine, Start};
+pub use crate::rng::Rng;
 
 /// What an engine is made from.
 #[derive(Debug)]

@@ -50,22 +50,18 @@ impl World {
 
     /// Cuts the link from one node to another, in that direction.
     pub fn cut(&mut self, from: NodeId, to: NodeId) {
-        self.cut.insert((from, to));
+        self.cuts.cut(from, to);
     }
 
     /// Cuts all links between a group and the others, in both directions.
     pub fn partition(&mut self, group: &BTreeSet<NodeId>) {
         let all: Vec<NodeId> = self.nodes.keys().copied().collect();
-        for &a in &all {
-            for &b in all.iter().filter(|b| group.contains(&a) != group.contains(b)) {
-                self.cut.insert((a, b));
-            }
-        }
+        self.cuts.partition(&all, group);
     }
 
     /// Restores all links.
     pub fn heal(&mut self) {
-        self.cut.clear();
+        self.cuts.heal();
     }
 
     /// Ends all faults: links, lost messages, stalled and crashed processes.

@@ -2,13 +2,13 @@
 
 mod control;
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::disk::{Block, Disk};
+use super::net::{Calendar, Cuts, Network};
 use super::record::{Record, Violation};
 use super::{Make, Spec, consenter};
 use crate::engine::{Action, Delivered, Engine, EngineError, Event, Millis, NodeId, Severity};
@@ -16,19 +16,6 @@ use crate::entry::Entry;
 use crate::membership::{Change, Membership};
 use crate::raft::Start;
 use crate::rng::Rng;
-
-/// How messages fare.
-#[derive(Clone, Copy, Debug)]
-pub struct Network {
-    /// The least delay in milliseconds.
-    pub min_delay: u64,
-    /// The greatest delay; messages overtake each other within these bounds.
-    pub max_delay: u64,
-    /// Of a thousand messages, how many are lost.
-    pub lost: u64,
-    /// Of a thousand messages, how many come twice.
-    pub repeated: u64,
-}
 
 /// How a world is.
 #[derive(Clone, Copy, Debug)]
@@ -44,12 +31,11 @@ pub struct WorldOptions {
 
 impl Default for WorldOptions {
     fn default() -> Self {
-        let network = Network { min_delay: 1, max_delay: 5, lost: 0, repeated: 0 };
-        Self { network, sync_ms: 3, sync_blocks: true }
+        Self { network: Network::good(), sync_ms: 3, sync_blocks: true }
     }
 }
 
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug)]
 enum What {
     Arrive { from: NodeId, to: NodeId, message: Bytes },
     Timer { node: NodeId, life: u64 },
@@ -117,11 +103,9 @@ pub struct World {
     /// Its options; may be changed at any time.
     pub options: WorldOptions,
     rng: Rng,
-    now: u64,
-    order: u64,
-    events: BinaryHeap<Reverse<(u64, u64, What)>>,
+    calendar: Calendar<What>,
     nodes: BTreeMap<NodeId, Node>,
-    cut: BTreeSet<(NodeId, NodeId)>,
+    cuts: Cuts,
     record: Record,
     proposals: u64,
     violation: Option<Violation>,
@@ -153,11 +137,9 @@ impl World {
             make,
             options,
             rng: Rng::new(seed),
-            now: 0,
-            order: 0,
-            events: BinaryHeap::new(),
+            calendar: Calendar::default(),
             nodes,
-            cut: BTreeSet::new(),
+            cuts: Cuts::default(),
             record: Record::new(genesis),
             proposals: 0,
             violation: None,
@@ -180,7 +162,7 @@ impl World {
     /// Virtual milliseconds since the beginning.
     #[must_use]
     pub fn now(&self) -> u64 {
-        self.now
+        self.calendar.now()
     }
 
     /// A number that two runs share only if the same happened in both.
@@ -217,18 +199,12 @@ impl World {
     /// # Errors
     /// The first violation.
     pub fn run(&mut self, ms: u64) -> Result<(), Violation> {
-        let end = self.now + ms;
+        let end = self.now() + ms;
         while self.violation.is_none() {
-            match self.events.peek() {
-                Some(Reverse((at, _, _))) if *at <= end => {}
-                _ => break,
-            }
-            if let Some(Reverse((at, _, what))) = self.events.pop() {
-                self.now = self.now.max(at);
-                self.happen(what);
-            }
+            let Some(what) = self.calendar.next(end) else { break };
+            self.happen(what);
         }
-        self.now = self.now.max(end);
+        self.calendar.pass(end);
         self.check()
     }
 
@@ -242,9 +218,9 @@ impl World {
         what: &str,
         done: impl Fn(&Self) -> bool,
     ) -> Result<(), Violation> {
-        let end = self.now + ms;
+        let end = self.now() + ms;
         while !done(self) {
-            if self.now >= end {
+            if self.now() >= end {
                 return Err(Violation::Expected(format!("{what} within {ms} ms")));
             }
             self.run(5)?;
@@ -253,8 +229,7 @@ impl World {
     }
 
     fn at(&mut self, delay: u64, what: What) {
-        self.order += 1;
-        self.events.push(Reverse((self.now + delay, self.order, what)));
+        self.calendar.after(delay, what);
     }
 
     fn happen(&mut self, what: What) {
@@ -296,7 +271,7 @@ impl World {
             let Some(node) = self.nodes.get_mut(&id) else { return };
             let Some(engine) = node.engine.as_mut().filter(|_| !node.paused) else { return };
             let events = std::mem::take(&mut node.inbox);
-            let now = Millis(self.now);
+            let now = Millis(self.calendar.now());
             let errors: Vec<EngineError> =
                 events.into_iter().filter_map(|event| engine.receive(now, event).err()).collect();
             node.queue.extend(engine.drain());
@@ -329,7 +304,7 @@ impl World {
     }
 
     fn set_timer(&mut self, id: NodeId) {
-        let now = self.now;
+        let now = self.now();
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let Some(wakeup) = node.engine.as_ref().and_then(|engine| engine.wakeup()) else { return };
         let at = wakeup.0.max(now + 1);
@@ -402,7 +377,8 @@ impl World {
     fn add_block(&mut self, id: NodeId, block: Block) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let known = self.record.height();
-        let checked = self.record.deliver(id, &block, node.disk.ledger().last(), self.now);
+        let checked =
+            self.record.deliver(id, &block, node.disk.ledger().last(), self.calendar.now());
         node.disk.write_block(block.clone());
         if let Err(violation) = checked {
             return self.fail(violation);
@@ -438,9 +414,9 @@ impl World {
     }
 
     fn send(&mut self, from: NodeId, to: NodeId, message: Bytes) {
-        let Network { min_delay, max_delay, lost, repeated } = self.options.network;
+        let network = self.options.network;
         self.mix(&[from, to, message.len() as u64]);
-        if self.cut.contains(&(from, to)) || self.rng.range(0, 1000) < lost {
+        if self.cuts.is_cut(from, to) || network.loses(&mut self.rng) {
             if self.rng.range(0, 4) == 0 {
                 let node = to;
                 if let Some(sender) = self.nodes.get_mut(&from) {
@@ -449,15 +425,14 @@ impl World {
             }
             return;
         }
-        let copies = if self.rng.range(0, 1000) < repeated { 2 } else { 1 };
-        for _ in 0..copies {
-            let delay = self.rng.range(min_delay, max_delay + 1);
+        for delay in network.copies(&mut self.rng) {
             self.at(delay, What::Arrive { from, to, message: message.clone() });
         }
     }
 
     fn mix(&mut self, values: &[u64]) {
-        for value in values.iter().chain(&[self.now]) {
+        let now = self.now();
+        for value in values.iter().chain(&[now]) {
             self.trace = (self.trace ^ value).wrapping_mul(0x0100_0000_01b3).rotate_left(5);
         }
     }
@@ -478,7 +453,7 @@ impl World {
         let Some((from, target)) = node.fetch.clone() else { return };
         let source = from.iter().find(|source| {
             let up = self.nodes.get(source).is_some_and(|n| n.engine.is_some());
-            up && self.is_linked(**source, id) && self.height_of(**source) > height
+            up && self.cuts.are_linked(**source, id) && self.height_of(**source) > height
         });
         let blocks: Vec<Block> = match source.and_then(|source| self.nodes.get(source)) {
             Some(source) => source.disk.ledger().iter().skip(height as usize).cloned().collect(),
@@ -494,10 +469,6 @@ impl World {
         }
         node.fetch = None;
         self.give(id, Event::CaughtUp { height: target });
-    }
-
-    fn is_linked(&self, a: NodeId, b: NodeId) -> bool {
-        !self.cut.contains(&(a, b)) && !self.cut.contains(&(b, a))
     }
 
     /// Starts the nodes that a config block adds, with the blocks up to there.
@@ -522,15 +493,21 @@ impl World {
 
     /// Starts a node's process if it is down.
     pub fn start(&mut self, id: NodeId) {
-        let seed = self.rng.next();
+        let seed = self.rng.draw();
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let Some(applied) = node.disk.applied() else { return };
         if node.engine.is_some() || node.removed {
             return;
         }
         let records = node.disk.records();
-        let spec =
-            Spec { node: id, applied, records, start: node.start, seed, now: Millis(self.now) };
+        let spec = Spec {
+            node: id,
+            applied,
+            records,
+            start: node.start,
+            seed,
+            now: Millis(self.calendar.now()),
+        };
         match (self.make)(spec) {
             Ok(engine) => {
                 node.engine = Some(engine);
@@ -583,7 +560,7 @@ impl World {
     /// # Errors
     /// The engine's refusal; `None` if the node does not run, or is busy with its disk.
     pub fn propose(&mut self, id: NodeId, entry: Entry) -> Result<(), Option<EngineError>> {
-        let now = self.now;
+        let now = self.now();
         let node = self.nodes.get_mut(&id).filter(|node| !node.paused && !node.syncing);
         // Rule 3 of the engine's contract: what was delivered is applied first.
         let node = node.filter(|node| node.queue.is_empty());
