@@ -1,4 +1,5 @@
-//! The block of an ordered entry (Fabric: `orderer/common/multichannel/blockwriter.go`). Pure.
+//! The block of an ordered entry, and its signature (Fabric:
+//! `orderer/common/multichannel/blockwriter.go`). Pure.
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -18,27 +19,41 @@ pub struct Place {
     pub last_config: BlockNumber,
 }
 
-/// The block that `delivered` becomes, signed by `signer`.
-///
-/// # Errors
-/// [`MetadataError::Sign`] when the key cannot be used.
-pub fn block(
-    delivered: &Delivered,
-    place: Place,
-    signer: &dyn Signer,
-    nonce: Nonce,
-) -> Result<Block, MetadataError> {
+/// A block to be signed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unsigned {
+    /// Header and data are final, and so is the header's hash.
+    pub block: Block,
+    /// What is said of it under the signature.
+    pub metadata: OrdererMetadata,
+}
+
+impl Unsigned {
+    /// The block with `signer`'s signature.
+    ///
+    /// # Errors
+    /// [`MetadataError::Sign`] when the key cannot be used.
+    pub fn sign(self, signer: &dyn Signer, nonce: Nonce) -> Result<Block, MetadataError> {
+        let Self { mut block, metadata } = self;
+        metadata::sign(&mut block, &metadata, signer, nonce)?;
+        Ok(block)
+    }
+}
+
+/// The block that `delivered` becomes.
+#[must_use]
+pub fn block(delivered: &Delivered, place: Place) -> Unsigned {
     let config = delivered.entry.is_config();
     let last_config = if config { delivered.number } else { place.last_config };
     let envelopes = delivered.entry.envelopes.clone();
-    let mut block = block::new(delivered.number, place.previous_hash, envelopes);
-    let said = engine_metadata(&delivered.membership, delivered.index);
-    let said = OrdererMetadata::wrapping(last_config, said.encode_to_vec().into());
-    metadata::sign(&mut block, &said, signer, nonce)?;
-    Ok(block)
+    let block = block::new(delivered.number, place.previous_hash, envelopes);
+    let said = engine_metadata(&delivered.membership, delivered.index).encode_to_vec();
+    Unsigned { block, metadata: OrdererMetadata::wrapping(last_config, said.into()) }
 }
 
-fn engine_metadata(membership: &Membership, raft_index: u64) -> BlockMetadata {
+/// What a block says of the engine that ordered it.
+#[must_use]
+pub fn engine_metadata(membership: &Membership, raft_index: u64) -> BlockMetadata {
     BlockMetadata {
         consenter_ids: membership.ids().collect(),
         next_consenter_id: membership.next_id(),

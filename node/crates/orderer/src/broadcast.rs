@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::Stream;
-use futures::future::BoxFuture;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status as RpcStatus, Streaming};
@@ -21,57 +20,10 @@ use weft_protos::orderer::{BroadcastResponse, DeliverResponse};
 use weft_rpc::deliver::{DeliverService, DeliverStream, OrdererReply};
 use weft_types::ParsedEnvelope;
 
+use crate::answer::{Outcome, Pending, in_order};
 use crate::metrics::Metrics;
 use crate::msgprocessor::{self, Rejection};
 use crate::registrar::Registrar;
-
-/// A value that is there, or will be.
-pub enum Pending<T> {
-    /// It is there.
-    Ready(T),
-    /// It will be.
-    Later(BoxFuture<'static, T>),
-}
-
-impl<T: Send + 'static> Pending<T> {
-    /// The value after `change`.
-    pub fn map<U>(self, change: impl FnOnce(T) -> U + Send + 'static) -> Pending<U> {
-        match self {
-            Self::Ready(value) => Pending::Ready(change(value)),
-            Self::Later(value) => Pending::Later(Box::pin(async move { change(value.await) })),
-        }
-    }
-
-    /// The value.
-    pub async fn get(self) -> T {
-        match self {
-            Self::Ready(value) => value,
-            Self::Later(value) => value.await,
-        }
-    }
-}
-
-/// Values in the order in which they were queued; ends behind an error and behind a value that is
-/// the last.
-pub(crate) fn in_order<T: Send + 'static>(
-    queue: mpsc::Receiver<Result<Pending<T>, RpcStatus>>,
-    is_last: impl Fn(&T) -> bool + Send + 'static,
-) -> impl Stream<Item = Result<T, RpcStatus>> + Send {
-    futures::stream::unfold(Some((queue, is_last)), |state| async move {
-        let (mut queue, is_last) = state?;
-        match queue.recv().await? {
-            Err(status) => Some((Err(status), None)),
-            Ok(pending) => {
-                let value = pending.get().await;
-                let next = if is_last(&value) { None } else { Some((queue, is_last)) };
-                Some((Ok(value), next))
-            }
-        }
-    })
-}
-
-/// An outcome with the words that go with it.
-pub type Outcome = (Status, String);
 
 /// Serves `orderer.AtomicBroadcast`.
 #[derive(Clone)]

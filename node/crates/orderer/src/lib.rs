@@ -7,12 +7,14 @@
 //! | [`blockwriter`] | pure: the block of an ordered entry, signed |
 //! | [`membership`] | pure: the consenters of a channel and their ids |
 //! | [`store`] | what of a channel is stored, and where channels are kept |
-//! | [`chain`] | one channel: an actor that owns engine and store |
+//! | [`chain`] | one channel: a core that decides, and an actor that carries out |
+//! | [`answer`] | what becomes of an envelope, at once or later |
 //! | [`cluster`] | streams between orderers, both sides |
 //! | [`replication`] | blocks from other orderers, verified |
 //! | [`registrar`] | many channels: join, open, remove |
 //! | [`broadcast`], [`deliver`], [`participation`] | the services |
 //! | [`node`] | all of it on sockets |
+//! | `sim` | for tests: a simulated network of orderers with faults |
 //!
 //! Deviations from Fabric: a block is formed when its entry is delivered by the engine, not when
 //! it is proposed (see `weft_consensus`); a batch is cut at once while nothing is in flight, so
@@ -20,6 +22,7 @@
 //! polling for them; whether a config update keeps a quorum is asked of the leader, which alone
 //! knows who is alive.
 
+pub mod answer;
 pub mod blockcutter;
 pub mod blockwriter;
 pub mod broadcast;
@@ -33,6 +36,8 @@ pub mod node;
 pub mod participation;
 pub mod registrar;
 pub mod replication;
+#[cfg(test)]
+mod sim;
 pub mod store;
 
 pub use node::{Orderer, OrdererHandle, OrdererParts, StartError};

@@ -8,6 +8,7 @@ use weft_config::{Bundle, Consensus, Endpoint, RaftConsenter};
 use weft_consensus::{Applied, Membership, MembershipError, NodeId};
 use weft_crypto::{Certificate, CertificateError};
 use weft_protos::common::Block;
+use weft_protos::etcdraft::BlockMetadata;
 use weft_types::block::metadata::MetadataError;
 
 use crate::blockwriter::read_engine_metadata;
@@ -55,13 +56,25 @@ pub fn keys(bundle: &Bundle) -> Result<Vec<Bytes>, ConsentersError> {
 /// # Errors
 /// [`ConsentersError`].
 pub fn applied(bundle: &Bundle, newest: &Block, height: u64) -> Result<Applied, ConsentersError> {
-    let keys = keys(bundle)?;
     let said = read_engine_metadata(newest).map_err(ConsentersError::Metadata)?;
+    applied_from(bundle, said.as_ref(), height)
+}
+
+/// The same from what the newest block says of consensus; `None` for a genesis block.
+///
+/// # Errors
+/// [`ConsentersError`].
+pub fn applied_from(
+    bundle: &Bundle,
+    said: Option<&BlockMetadata>,
+    height: u64,
+) -> Result<Applied, ConsentersError> {
+    let keys = keys(bundle)?;
     let (membership, index) = match said {
         None => (Membership::genesis(&keys), 0),
         Some(said) => {
-            let (ids, next_id) = (said.consenter_ids, said.next_consenter_id);
-            (Membership::from_metadata(&ids, next_id, &keys), said.raft_index)
+            let (ids, next_id) = (&said.consenter_ids, said.next_consenter_id);
+            (Membership::from_metadata(ids, next_id, &keys), said.raft_index)
         }
     };
     let membership = membership.map_err(ConsentersError::Membership)?;

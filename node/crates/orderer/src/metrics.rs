@@ -5,8 +5,12 @@ use prometheus::{
 };
 use weft_ops::field;
 
+use crate::chain::core::Loss;
+
 /// Label: the header type of an envelope.
 const TYPE: &str = "type";
+/// Label: why an envelope was given up.
+const REASON: &str = "reason";
 /// Buckets of durations, seconds.
 const BUCKETS: [f64; 13] =
     [0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0];
@@ -113,8 +117,11 @@ impl Metrics {
             )?,
             dropped: counter(
                 "consensus_envelopes_dropped_count",
-                "Envelopes that were accepted and found no leader to order them.",
-                &[field::CHANNEL],
+                "Envelopes that were accepted with SUCCESS and given up: no_leader (none was known \
+                 for too long), unanswered (handed to a leader that did not say whether it has \
+                 them), refused (by the engine, or by a newer configuration), stopped (the channel \
+                 ended).",
+                &[field::CHANNEL, REASON],
             )?,
             log_write: histogram(
                 "consensus_etcdraft_data_persist_duration",
@@ -144,6 +151,8 @@ impl Metrics {
         }
         let _ = self.leader_changes.remove_label_values(&[channel]);
         let _ = self.batch.remove_label_values(&[channel]);
-        let _ = self.dropped.remove_label_values(&[channel]);
+        for reason in Loss::ALL {
+            let _ = self.dropped.remove_label_values(&[channel, reason.as_str()]);
+        }
     }
 }

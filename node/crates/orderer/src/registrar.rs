@@ -234,20 +234,9 @@ impl Registrar {
         if self.channels.read().contains_key(&id) {
             return Err(JoinError::Exists);
         }
-        let store = ChainStore::open(self.stores.open(&id).map_err(JoinError::Kv)?);
-        let started = store.map_err(JoinError::Store).and_then(|store| {
-            keep(&store, join_block)?;
+        let channel = join_store(&*self.stores, &id, join_block, |store| {
             Channel::start(id.clone(), store, self.context.clone()).map_err(JoinError::Start)
-        });
-        let channel = match started {
-            Ok(channel) => channel,
-            Err(error) => {
-                if let Err(error) = self.stores.remove(&id) {
-                    warn!(channel = %id, %error, "failed to clean up after a failed join");
-                }
-                return Err(error);
-            }
-        };
+        })?;
         info!(channel = %id, "joined a channel");
         // As it is before the first block is fetched or ordered.
         let info = ChannelInfo {
@@ -324,16 +313,44 @@ async fn reopen(registrar: &Weak<Registrar>, id: ChannelId) {
     }
 }
 
+/// Joins a channel as far as its store goes: writes what it is joined with, and has `start` go on
+/// from there. Where anything fails, a store that this join made is removed; one that was there
+/// before stays as it is.
+pub(crate) fn join_store<T>(
+    stores: &dyn Stores,
+    id: &ChannelId,
+    join_block: Block,
+    start: impl FnOnce(ChainStore) -> Result<T, JoinError>,
+) -> Result<T, JoinError> {
+    let before = stores.list().map_err(JoinError::Kv)?.contains(id);
+    let opened = stores.open(id).map_err(JoinError::Kv);
+    let opened = opened.and_then(|kv| ChainStore::open(kv).map_err(JoinError::Store));
+    let joined = opened.and_then(|store| {
+        if before && is_joined(&store)? {
+            return Err(JoinError::Exists);
+        }
+        keep(&store, join_block)?;
+        start(store)
+    });
+    if joined.is_err()
+        && !before
+        && let Err(error) = stores.remove(id)
+    {
+        warn!(channel = %id, %error, "failed to clean up after a failed join");
+    }
+    joined
+}
+
+fn is_joined(store: &ChainStore) -> Result<bool, JoinError> {
+    Ok(store.height() > 0 || store.join_block().map_err(JoinError::Store)?.is_some())
+}
+
 /// Writes what a channel is joined with, so that a crash leaves a channel that can be opened, or
 /// one that was never joined.
 fn keep(store: &ChainStore, join_block: Block) -> Result<(), JoinError> {
     let number = join_block.header.as_ref().map_or(0, |header| header.number);
     if number > 0 {
         return store.set_join_block(&join_block).map_err(JoinError::Store);
-    }
-    // Left over from a join whose answer was lost.
-    if store.height() > 0 {
-        return Ok(());
     }
     store.append(join_block, Durability::Synced).map(|_| ()).map_err(JoinError::Store)
 }

@@ -4,8 +4,9 @@
 //! The genesis block has no signatures. Where it comes from another orderer it is believed until
 //! the chain reaches the block that the channel was joined with, whose hash decides.
 
+pub(crate) mod chain;
+
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -15,80 +16,23 @@ use tonic::Streaming;
 use tonic::transport::Channel as Transport;
 use tracing::{debug, info, warn};
 use weft_config::Bundle;
-use weft_config::block::{self as config_block, BlockError};
-use weft_msp::ValidAt;
 use weft_protos::common::{Block, Status};
 use weft_protos::orderer::DeliverResponse;
 use weft_protos::orderer::atomic_broadcast_client::AtomicBroadcastClient;
 use weft_protos::orderer::deliver_response::Type;
 use weft_protos::orderer::seek_info::{SeekBehavior, SeekErrorResponse};
-use weft_rpc::connect::{ConnectError, Endpoint};
-use weft_types::block::{self, BlockError as LinkError};
+use weft_rpc::connect::Endpoint;
+use weft_types::block;
 use weft_types::seek::{Position, Seek};
-use weft_types::{BlockNumber, ChannelId, SignError};
+use weft_types::{BlockNumber, ChannelId};
 
-use crate::chain::{Context, now, sources};
+use crate::chain::{Context, now};
+use chain::sources;
+pub use chain::{ChainEnd, PullError, Pulled, Source};
+pub(crate) use chain::{Next, Pull};
 
 /// Blocks that may wait to be written.
 const AHEAD: usize = 8;
-
-/// An orderer to fetch blocks from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
-    /// `host:port`.
-    pub address: String,
-}
-
-/// Why no block comes from a source.
-#[derive(Debug, thiserror::Error)]
-pub enum PullError {
-    /// It cannot be reached.
-    #[error("failed to connect: {0}")]
-    Connect(#[source] ConnectError),
-    /// The call failed.
-    #[error("failed to ask for blocks: {0}")]
-    Call(#[source] Box<tonic::Status>),
-    /// The request cannot be signed.
-    #[error("failed to sign a request for blocks: {0}")]
-    Sign(#[source] SignError),
-    /// There are no random bytes.
-    #[error("failed to sign a request for blocks: no random bytes")]
-    Random,
-    /// It answered with a status.
-    #[error("failed to get blocks: the other side says {0:?}")]
-    Refused(Status),
-    /// It sends nothing.
-    #[error("failed to get blocks: nothing came in {} ms", .0.as_millis())]
-    Stalled(Duration),
-    /// The stream ended.
-    #[error("failed to get blocks: the stream ended")]
-    Ended,
-    /// A block does not continue the chain.
-    #[error("failed to take block: {0}")]
-    Link(#[source] LinkError),
-    /// A block is not what it should be.
-    #[error("failed to take block: {0}")]
-    Block(#[source] BlockError),
-}
-
-/// A verified block.
-pub struct Pulled {
-    /// The block.
-    pub block: Block,
-    /// The configuration from it on, if it changes it.
-    pub next: Option<Bundle>,
-}
-
-/// Where a chain stands.
-#[derive(Clone)]
-pub struct ChainEnd {
-    /// Number of the next block.
-    pub height: BlockNumber,
-    /// Hash of the newest header; empty before the genesis block.
-    pub last_hash: Bytes,
-    /// The configuration; `None` before the genesis block.
-    pub bundle: Option<Bundle>,
-}
 
 /// Fetches blocks until it is dropped or has them all.
 pub struct Puller {
@@ -116,7 +60,9 @@ impl Puller {
     ) -> Self {
         let (sender, blocks) = mpsc::channel(AHEAD);
         let runtime = context.runtime.clone();
-        let work = Work { context, channel, chain: from, until, trusted, sender };
+        let own = context.settings.external_address.clone();
+        let pull = Pull::new(channel, own, from, until, trusted);
+        let work = Work { context, pull, sender };
         Self { blocks, task: runtime.spawn(work.run()), until }
     }
 
@@ -133,10 +79,7 @@ impl Puller {
 
 struct Work {
     context: Arc<Context>,
-    channel: ChannelId,
-    chain: ChainEnd,
-    until: Option<BlockNumber>,
-    trusted: Bundle,
+    pull: Pull,
     sender: mpsc::Sender<Pulled>,
 }
 
@@ -152,25 +95,29 @@ impl Work {
     async fn run(mut self) {
         let mut quiet = false;
         loop {
-            let started = self.chain.height;
-            let bundle = self.chain.bundle.as_ref().unwrap_or(&self.trusted);
-            for source in sources(&self.context, bundle) {
-                match self.pull(&source).await {
+            match self.pull.next() {
+                Next::Done => return,
+                Next::Ask(source) => match self.pull(&source).await {
                     Left::Done => return,
-                    Left::Failed(error) => {
-                        let (channel, address) = (&self.channel, &source.address);
-                        debug!(%channel, address, %error, "got no more blocks");
-                        if matches!(error, PullError::Link(_) | PullError::Block(_)) {
-                            warn!(%channel, address, %error, "refused a block");
-                        }
+                    Left::Failed(error) => self.log(&source, &error),
+                },
+                Next::Rest { grew } => {
+                    if !grew && !quiet {
+                        let (channel, height) = (self.pull.channel(), self.pull.height());
+                        info!(%channel, height, "no orderer has more blocks");
                     }
+                    quiet = !grew;
+                    sleep(self.context.settings.cluster.replication.retry_interval).await;
                 }
             }
-            if self.chain.height == started && !quiet {
-                info!(channel = %self.channel, height = started, "no orderer has more blocks");
-            }
-            quiet = self.chain.height == started;
-            sleep(self.context.settings.cluster.replication.retry_interval).await;
+        }
+    }
+
+    fn log(&self, source: &Source, error: &PullError) {
+        let (channel, address) = (self.pull.channel(), &source.address);
+        debug!(%channel, address, %error, "got no more blocks");
+        if matches!(error, PullError::Link(_) | PullError::Block(_)) {
+            warn!(%channel, address, %error, "refused a block");
         }
     }
 
@@ -179,12 +126,9 @@ impl Work {
             Ok(blocks) => blocks,
             Err(error) => return Left::Failed(error),
         };
-        while self.until.is_none_or(|until| self.chain.height < until) {
-            let block = match self.receive(&mut blocks).await {
-                Ok(block) => block,
-                Err(error) => return Left::Failed(error),
-            };
-            let pulled = match self.verify(block) {
+        while self.pull.wants_more() {
+            let block = self.receive(&mut blocks).await;
+            let pulled = match block.and_then(|block| self.pull.take(block)) {
                 Ok(pulled) => pulled,
                 Err(error) => return Left::Failed(error),
             };
@@ -196,11 +140,11 @@ impl Work {
     }
 
     async fn open(&self, source: &Source) -> Result<Streaming<DeliverResponse>, PullError> {
-        let stop = self.until.map_or(u64::MAX, |until| until.saturating_sub(1));
-        let (start, stop) = (Position::Block(self.chain.height), Position::Block(stop));
+        let stop = self.pull.until().map_or(u64::MAX, |until| until.saturating_sub(1));
+        let (start, stop) = (Position::Block(self.pull.height()), Position::Block(stop));
         let mut seek = Seek::range(start, stop, SeekBehavior::BlockUntilReady);
         seek.error_response = SeekErrorResponse::BestEffort;
-        let opening = open(&self.context, &self.channel, source, seek);
+        let opening = open(&self.context, self.pull.channel(), source, seek);
         let limit = self.context.settings.cluster.replication.pull_timeout;
         timeout(limit, opening).await.map_err(|_| PullError::Stalled(limit))?
     }
@@ -209,7 +153,7 @@ impl Work {
     /// this one may keep blocks back.
     async fn receive(&self, blocks: &mut Streaming<DeliverResponse>) -> Result<Block, PullError> {
         let replication = &self.context.settings.cluster.replication;
-        let limit = match self.until {
+        let limit = match self.pull.until() {
             Some(_) => replication.pull_timeout,
             None => replication.refresh_interval.max(replication.pull_timeout),
         };
@@ -217,47 +161,6 @@ impl Work {
         let next = next.await.map_err(|_| PullError::Stalled(limit))?;
         block_of(next.map_err(|status| PullError::Call(Box::new(status)))?)
     }
-
-    fn verify(&mut self, block: Block) -> Result<Pulled, PullError> {
-        let header = block::header(&block).map_err(PullError::Link)?;
-        let (number, hash) = (header.number, block::header_hash(header));
-        if number != self.chain.height {
-            let expected = self.chain.height;
-            return Err(PullError::Link(LinkError::Number { number, expected }));
-        }
-        if header.previous_hash != self.chain.last_hash {
-            return Err(PullError::Link(LinkError::PreviousHash { number }));
-        }
-        let next = match &self.chain.bundle {
-            None => Some(genesis(&self.channel, &block)?),
-            Some(bundle) => verify_next(bundle, &block)?,
-        };
-        self.chain.height += 1;
-        self.chain.last_hash = Bytes::copy_from_slice(&hash);
-        if let Some(next) = &next {
-            self.chain.bundle = Some(next.clone());
-        }
-        Ok(Pulled { block, next })
-    }
-}
-
-fn genesis(channel: &ChannelId, block: &Block) -> Result<Bundle, PullError> {
-    block::check(block).map_err(PullError::Link)?;
-    let bundle = config_block::bundle_from_block(block).map_err(PullError::Block)?;
-    if bundle.channel_id() != channel {
-        let (found, expected) = (bundle.channel_id().clone(), channel.clone());
-        return Err(PullError::Block(BlockError::OtherChannel { number: 0, found, expected }));
-    }
-    Ok(bundle)
-}
-
-/// Blocks are judged by the time at which they were made, whenever they are looked at.
-fn verify_next(bundle: &Bundle, block: &Block) -> Result<Option<Bundle>, PullError> {
-    config_block::verify(bundle, block, ValidAt::Issuance).map_err(PullError::Block)?;
-    if !config_block::is_config_block(block) {
-        return Ok(None);
-    }
-    config_block::next_bundle(bundle, block, ValidAt::Issuance).map(Some).map_err(PullError::Block)
 }
 
 fn block_of(response: Option<DeliverResponse>) -> Result<Block, PullError> {
@@ -347,7 +250,7 @@ pub async fn look_ahead(
 ) -> Option<Ahead> {
     let limit = context.settings.cluster.replication.pull_timeout;
     let mut height = 0;
-    for source in sources(&context, &trusted) {
+    for source in sources(&context.settings.external_address, &trusted) {
         let asked = timeout(limit, newest(&context, &channel, &source)).await;
         height = height.max(asked.ok().and_then(Result::ok).map_or(0, |number| number + 1));
     }

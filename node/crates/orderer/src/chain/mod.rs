@@ -1,11 +1,11 @@
-//! One channel: an actor on a thread of its own that owns the engine and is the only writer of
-//! the store, and [`Channel`], by which everything else reaches it.
+//! One channel: a core that decides, an actor on a thread of its own that runs it and is the only
+//! writer of the store, and [`Channel`], by which everything else reaches it.
 //!
 //! | Module | Owns |
 //! | --- | --- |
-//! | `actor` | receiving: what the actor waits for, and the order in which it is worked off |
-//! | `apply` | doing: what the engine and other orderers' blocks lead to |
-//! | `batch` | pure: envelopes on their way from the queue to a proposal |
+//! | `core` | deciding: pure; inputs and the time in, effects out |
+//! | `actor` | receiving and doing: queues, clock, links, tasks |
+//! | `carry` | doing: effects on the store |
 //! | `start` | making an engine from what is stored |
 //!
 //! The actor persists before it sends what depends on it. A block is written without waiting for
@@ -13,8 +13,9 @@
 //! delivered again.
 
 mod actor;
-mod apply;
-mod batch;
+pub(crate) mod carry;
+pub(crate) mod core;
+mod error;
 mod start;
 
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use prost::Message as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tracing::{debug, warn};
 use weft_config::Bundle;
@@ -39,15 +40,16 @@ use weft_rpc::tls::ReloadingTls;
 use weft_settings::OrdererSettings;
 use weft_types::{BlockNumber, ChannelId, ParsedEnvelope, Timestamp};
 
-use crate::broadcast::{Outcome, Pending};
+use crate::answer::{Outcome, Pending};
 use crate::cluster::Links;
-use crate::membership::{self, ClusterView, ConsentersError};
+use crate::membership::{self, ClusterView};
 use crate::metrics::Metrics;
 use crate::msgprocessor::{Class, Processor, Rejection};
 use crate::store::{ChainStore, StoreError};
 
-use actor::{Actor, Control, Inbox};
-pub(crate) use start::sources;
+use self::core::{Core, Stored};
+use actor::{Actor, Clock, Control, Inbox, Queued};
+pub use error::ChainError;
 
 /// Messages of other orderers that may wait for the actor; more are dropped, as a network would.
 const MESSAGES: usize = 4096;
@@ -84,66 +86,13 @@ impl Context {
 
     /// What the node is to a channel with this configuration.
     pub(crate) fn relation_to(&self, bundle: &Bundle) -> Relation {
-        match (membership::is_solo(bundle), membership::is_consenter(bundle, &self.tls_key())) {
-            (true, _) => Relation::Other,
-            (false, true) => Relation::Consenter,
-            (false, false) => Relation::Follower,
-        }
+        Relation::of(bundle, &self.tls_key())
     }
 }
 
 /// The system's clock.
 pub(crate) fn now() -> Timestamp {
     Timestamp::from_system_time(SystemTime::now())
-}
-
-/// Why a channel cannot be run.
-#[derive(Debug, thiserror::Error)]
-pub enum ChainError {
-    /// The store failed.
-    #[error("failed to use the channel's store: {0}")]
-    Store(#[source] StoreError),
-    /// The stored configuration cannot be used.
-    #[error("failed to read the channel's configuration: {0}")]
-    Config(#[source] weft_config::block::BlockError),
-    /// There is neither a block nor a join block.
-    #[error("failed to open the channel: it was never joined")]
-    NotJoined,
-    /// The consenters cannot be worked out.
-    #[error("failed to start consensus: {0}")]
-    Consenters(#[source] ConsentersError),
-    /// The thread cannot be started.
-    #[error("failed to start the channel's thread: {0}")]
-    Thread(#[source] std::io::Error),
-    /// The engine cannot be made from what is stored.
-    #[error("failed to start consensus: {0}")]
-    Restore(#[source] weft_consensus::raft::RestoreError),
-    /// A solo channel with other consenters.
-    #[error("failed to start consensus: {0}")]
-    Solo(#[source] weft_consensus::solo::SoloError),
-    /// The engine stopped itself.
-    #[error("failed to go on with consensus: {0}")]
-    Engine(#[source] weft_consensus::EngineError),
-    /// The engine wants what this version does not do.
-    #[error("failed to carry out an action of the engine: {what}")]
-    Action {
-        /// What it wants.
-        what: &'static str,
-    },
-    /// A block that was ordered does not fit.
-    #[error("failed to write block {number}: {what}")]
-    Block {
-        /// The block.
-        number: BlockNumber,
-        /// What is wrong.
-        what: String,
-    },
-    /// The chain that other orderers gave does not lead to the join block.
-    #[error("failed to onboard: block {number} is not the one that the channel was joined with")]
-    JoinBlock {
-        /// Its number.
-        number: BlockNumber,
-    },
 }
 
 /// What an orderer is to a channel (Fabric: `orderer/common/types`).
@@ -158,6 +107,16 @@ pub enum Relation {
 }
 
 impl Relation {
+    /// What a node whose TLS certificate has the key `tls_key` is to a channel with this
+    /// configuration.
+    pub(crate) fn of(bundle: &Bundle, tls_key: &[u8]) -> Self {
+        match (membership::is_solo(bundle), membership::is_consenter(bundle, tls_key)) {
+            (true, _) => Self::Other,
+            (false, true) => Self::Consenter,
+            (false, false) => Self::Follower,
+        }
+    }
+
     /// As the participation API writes it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -195,20 +154,6 @@ pub struct Checked {
     sequence: u64,
 }
 
-/// An envelope in the leader's queue.
-pub(crate) struct Submit {
-    /// The encoded envelope.
-    pub envelope: Bytes,
-    /// Whether it is a CONFIG envelope.
-    pub config: bool,
-    /// The sequence of the configuration that it was checked against.
-    pub sequence: u64,
-    /// Told what became of it; for configurations, whose last checks are the actor's.
-    pub reply: Option<oneshot::Sender<Outcome>>,
-    /// Its share of the queue's bytes.
-    pub _share: Option<OwnedSemaphorePermit>,
-}
-
 /// What readers of the chain wait for; gone once the channel is closed, which ends their waiting.
 struct Watches {
     height: watch::Sender<BlockNumber>,
@@ -226,7 +171,7 @@ pub struct Channel {
     status: watch::Sender<ChannelStatus>,
     view: ArcSwap<ClusterView>,
     links: ArcSwap<Links>,
-    submits: mpsc::Sender<Submit>,
+    submits: mpsc::Sender<Queued>,
     budget: Arc<Semaphore>,
     messages: mpsc::Sender<(NodeId, Bytes)>,
     control: mpsc::Sender<Control>,
@@ -249,16 +194,11 @@ impl Channel {
         context: Arc<Context>,
     ) -> Result<Arc<Self>, ChainError> {
         let store = Arc::new(store);
-        let joined_with = store.join_block().map_err(ChainError::Store)?;
-        let newest = store.last_config_block().map_err(ChainError::Store)?;
-        let stored = newest.as_ref().map(weft_config::block::bundle_from_block).transpose();
-        let stored = stored.map_err(ChainError::Config)?;
-        let joined = joined_with.as_ref().map(weft_config::block::bundle_from_block).transpose();
-        let joined = joined.map_err(ChainError::Config)?;
-        let bundle = stored.clone().or(joined).ok_or(ChainError::NotJoined)?;
-        if store.height() > 0 {
-            membership::keys(&bundle).map_err(ChainError::Consenters)?;
-        }
+        let stored = Stored::read(&store)?;
+        let (bundle, onboarding) = (stored.first_bundle()?.clone(), stored.join_block.is_some());
+        let clock = Clock::start();
+        let (key, settings) = (context.tls_key(), &context.settings);
+        let core = Core::new(id.clone(), settings, stored, &key, clock.now())?;
         let limits = &context.settings.orderer_limits;
         let (submits, submit_queue) = mpsc::channel(limits.queue_length.max(1));
         let (messages, message_queue) = mpsc::channel(MESSAGES);
@@ -271,7 +211,7 @@ impl Channel {
             leader: None,
             term: 0,
             leading: false,
-            onboarding: joined_with.is_some(),
+            onboarding,
             failure: None,
         };
         let budget = (limits.queue_bytes / SHARE).clamp(1, Semaphore::MAX_PERMITS);
@@ -297,13 +237,18 @@ impl Channel {
             thread: Mutex::default(),
         });
         channel.publish_roots();
+        // A counter that appears with its first loss would hide that one from rates.
+        for loss in core::Loss::ALL {
+            let labels = [channel.id.as_str(), loss.as_str()];
+            channel.context.metrics.dropped.with_label_values(&labels).inc_by(0);
+        }
         let inbox = Inbox {
             submits: submit_queue,
             messages: message_queue,
             control: controls,
             unreachable: unreachable_queue,
         };
-        let actor = Actor::new(channel.clone(), stored, joined_with, inbox, unreachable);
+        let actor = Actor::new(channel.clone(), core, clock, inbox, unreachable);
         // Of its own, so that waiting for the disk holds nobody else up.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let runtime = runtime.map_err(ChainError::Thread)?;
@@ -371,7 +316,8 @@ impl Channel {
 
     fn set_height(&self, height: BlockNumber) {
         if let Some(watches) = &*self.watches.read() {
-            watches.height.send_replace(height);
+            let set = |present: &mut u64| std::mem::replace(present, height) != height;
+            watches.height.send_if_modified(set);
         }
     }
 
@@ -484,7 +430,7 @@ impl Channel {
             true => Some(oneshot::channel()).unzip(),
             false => (None, None),
         };
-        let submit = Submit { envelope, config, sequence, reply, _share: Some(share) };
+        let submit = Queued { envelope, config, sequence, reply, share };
         if self.submits.try_send(submit).is_err() {
             return unavailable("too many envelopes wait to be ordered");
         }
@@ -517,6 +463,27 @@ impl Channel {
                 Err(_) => lost("the leader did not answer in time"),
             }
         }))
+    }
+
+    /// The CONFIG envelope of the same update under the present configuration, and the sequence
+    /// of that.
+    fn remake(&self, envelope: &Bytes) -> Result<(Bytes, u64), Outcome> {
+        let bundle = self.bundle.load();
+        let signer = self.context.identity.current();
+        let made = parse(envelope).and_then(|parsed| {
+            Processor::new(&bundle, now()).config_again(&parsed, &*signer, nonce()?)
+        });
+        let refused = |rejection: Rejection| (rejection.status(), rejection.to_string());
+        let made = made.map_err(refused)?;
+        Ok((crate::msgprocessor::encode(&made.envelope), bundle.sequence()))
+    }
+
+    /// Takes over the configuration after a block that was just written.
+    fn adopt(&self, bundle: Arc<Bundle>) {
+        let sequence = bundle.sequence();
+        self.bundle.store(bundle);
+        self.publish_roots();
+        self.set_sequence(sequence);
     }
 
     /// Makes the TLS authorities of all organizations known to the listeners and connectors.

@@ -6,19 +6,24 @@ use bytes::Bytes;
 use futures::future::join_all;
 use tokio::time::timeout;
 use tracing::info;
-use weft_config::{Bundle, Consensus, RaftConfig};
+use weft_config::{Bundle, Consensus, OrdererConfig, RaftConfig};
 use weft_consensus::raft::{Options, RaftEngine, Start};
 use weft_consensus::solo::SoloEngine;
 use weft_consensus::{Applied, Engine, Millis, NodeId};
 use weft_settings::OrdererSettings;
-use weft_types::BlockNumber;
+use weft_types::ChannelId;
 
 use super::{ChainError, Context};
-use crate::membership::{self, raft_consenters};
+use crate::membership;
 use crate::replication::{self, Source};
 
 /// Time to ask the other consenters of a new channel how far they are.
 const PROBE: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Bytes of an entry beside its envelopes.
+const FRAMING: usize = 1 << 20;
+/// The largest entry that an engine can be set to take.
+const LARGEST: usize = 1 << 30;
 
 /// An engine with what has to be known to run it.
 pub(super) struct Running {
@@ -36,6 +41,17 @@ pub(super) struct Running {
     pub stand_at_once: bool,
 }
 
+/// What an engine is made from.
+pub(super) struct From {
+    pub node: NodeId,
+    pub applied: Applied,
+    pub records: Vec<(Bytes, Bytes)>,
+    /// What it means if there are no records.
+    pub start: Start,
+    /// For the random part of election timeouts.
+    pub seed: u64,
+}
+
 /// This node's id among the consenters, if it is one.
 pub(super) fn own_id(bundle: &Bundle, applied: &Applied, tls_key: &[u8]) -> Option<NodeId> {
     if membership::is_solo(bundle) {
@@ -44,60 +60,48 @@ pub(super) fn own_id(bundle: &Bundle, applied: &Applied, tls_key: &[u8]) -> Opti
     membership::ClusterView::new(bundle, &applied.membership).id_of(tls_key)
 }
 
-/// How an engine without a log is to be started.
+/// How an engine without a log is to be started; `None` where that depends on how far the other
+/// consenters are: anybody ahead means that this node has lost its disk.
 ///
 /// A consenter of the genesis block on a chain that is just that block is new to it, unless
-/// another consenter has more blocks: then this node may have lost its disk. One that has the id
-/// assigned last was just added, unless it `acted` under it before. Any other did, too.
-pub(super) async fn fresh_start(
-    context: &Arc<Context>,
-    bundle: &Bundle,
-    node: NodeId,
-    applied: &Applied,
-    acted: bool,
-) -> Start {
+/// another consenter has more blocks. One that has the id assigned last was just added, unless it
+/// `acted` under it before. Any other did, too.
+pub(super) fn fresh(node: NodeId, applied: &Applied, acted: bool) -> Option<Start> {
     let alone = applied.membership.len() == 1;
     if acted && !alone {
-        return Start::Rejoin;
+        return Some(Start::Rejoin);
     }
     if applied.height == 1 && applied.index == 0 {
-        let ahead = !alone && others_are_ahead(context, bundle, node, applied).await;
-        return if ahead { Start::Rejoin } else { Start::Bootstrap };
+        return alone.then_some(Start::Bootstrap);
     }
-    if node + 1 == applied.membership.next_id() { Start::Join } else { Start::Rejoin }
+    let added_last = node + 1 == applied.membership.next_id();
+    Some(if added_last { Start::Join } else { Start::Rejoin })
 }
 
-async fn others_are_ahead(
-    context: &Arc<Context>,
-    bundle: &Bundle,
-    node: NodeId,
-    applied: &Applied,
+/// Whether any of these orderers has more than a genesis block.
+pub(super) async fn any_ahead(
+    context: Arc<Context>,
+    channel: ChannelId,
+    others: Vec<Source>,
 ) -> bool {
-    let view = membership::ClusterView::new(bundle, &applied.membership);
-    let others = view.nodes().iter().filter(|(id, _)| **id != node);
-    let probes = others.map(|(_, other)| {
-        let source = Source { address: other.endpoint.to_string() };
-        let (shared, channel) = (context.clone(), bundle.channel_id().clone());
-        context.runtime.spawn(async move {
-            let asked = replication::newest(&shared, &channel, &source);
+    let probes = others.into_iter().map(|source| {
+        let (context, channel) = (context.clone(), channel.clone());
+        async move {
+            let asked = replication::newest(&context, &channel, &source);
             timeout(PROBE, asked).await.ok().and_then(Result::ok)
-        })
+        }
     });
-    let newest: Vec<Option<BlockNumber>> =
-        join_all(probes).await.into_iter().map(|probe| probe.ok().flatten()).collect();
-    newest.into_iter().flatten().any(|number| number > 0)
+    join_all(probes).await.into_iter().flatten().any(|number| number > 0)
 }
 
 /// The engine of a channel's consensus type.
 pub(super) fn engine(
     settings: &OrdererSettings,
     bundle: &Bundle,
-    node: NodeId,
-    applied: Applied,
-    records: Vec<(Bytes, Bytes)>,
-    start: Start,
+    from: From,
     now: Millis,
 ) -> Result<Running, ChainError> {
+    let From { node, applied, records, start, seed } = from;
     let orderer = bundle.orderer().ok_or(ChainError::NotJoined)?;
     match &orderer.consensus {
         Consensus::Solo => {
@@ -115,7 +119,7 @@ pub(super) fn engine(
             let first = applied.membership.ids().min() == Some(node);
             let alone = applied.membership.len() == 1;
             let height = applied.height;
-            let options = options(settings, raft, orderer.batch_size.absolute_max_bytes, node);
+            let options = options(settings, raft, max_entry_bytes(orderer), seed);
             let election_ms = options.election_timeout_ms();
             let engine = RaftEngine::restore(node, options, applied, records, start, now)
                 .map_err(ChainError::Restore)?;
@@ -135,39 +139,33 @@ pub(super) fn engine(
     }
 }
 
-fn options(settings: &OrdererSettings, raft: &RaftConfig, absolute: u32, node: NodeId) -> Options {
+/// The largest entry: a batch of one envelope of AbsoluteMaxBytes with room for its framing, or
+/// the engine's own limit where that is more.
+pub(super) fn max_entry_bytes(orderer: &OrdererConfig) -> usize {
+    let absolute = orderer.batch_size.absolute_max_bytes as usize;
+    Options::default().max_entry_bytes.max(absolute.saturating_add(FRAMING)).min(LARGEST)
+}
+
+fn options(
+    settings: &OrdererSettings,
+    raft: &RaftConfig,
+    max_entry_bytes: usize,
+    seed: u64,
+) -> Options {
     let (overrides, channel) = (&settings.raft, &raft.options);
     let tick = overrides.tick_interval.unwrap_or(channel.tick_interval);
     let snapshot = overrides
         .snapshot_interval_bytes
         .unwrap_or_else(|| u64::from(channel.snapshot_interval_size));
     let in_flight = (channel.max_inflight_blocks as usize).min(settings.batching.max_in_flight);
-    let defaults = Options::default();
-    let seed = weft_crypto::random_bytes::<8>().map(u64::from_le_bytes).unwrap_or(node);
     Options {
         tick_interval_ms: u64::try_from(tick.as_millis()).unwrap_or(u64::MAX).max(1),
         election_tick: channel.election_tick,
         heartbeat_tick: channel.heartbeat_tick,
         max_inflight_entries: in_flight.max(1),
         snapshot_interval_bytes: usize::try_from(snapshot).unwrap_or(usize::MAX).max(1),
-        // A batch of one envelope of the largest size, with room for its framing.
-        max_entry_bytes: defaults.max_entry_bytes.max(absolute as usize + (1 << 20)),
+        max_entry_bytes,
         seed,
-        ..defaults
+        ..Options::default()
     }
-}
-
-/// Addresses of everybody who should have the channel's blocks, consenters first; without this
-/// node.
-pub(crate) fn sources(context: &Context, bundle: &Bundle) -> Vec<Source> {
-    let own = &context.settings.external_address;
-    let consenters = raft_consenters(bundle).iter().map(|c| c.endpoint.to_string());
-    let endpoints = bundle.orderer_endpoints().into_iter().map(|(_, at)| at.to_string());
-    let mut addresses: Vec<String> = Vec::new();
-    for address in consenters.chain(endpoints) {
-        if address != *own && !addresses.contains(&address) {
-            addresses.push(address);
-        }
-    }
-    addresses.into_iter().map(|address| Source { address }).collect()
 }

@@ -18,7 +18,7 @@ use weft_protos::orderer::{
 };
 use weft_rpc::listen::PeerInfo;
 
-use crate::broadcast::{Pending, in_order};
+use crate::answer::{Pending, in_order};
 use crate::chain::Channel;
 use crate::registrar::Registrar;
 
