@@ -13,7 +13,7 @@ use crate::cluster::ledger::channel::{ChannelOutcome, ConfigState};
 /// Everything that is known, in the status's words.
 pub(super) fn report(context: &Context, object: &Channel, done: Done) -> Report<ChannelStatus> {
     let outcome = &done.outcome;
-    let parts = vec![config(&outcome.config), peers(outcome)];
+    let parts = vec![config(&outcome.config), orderers(outcome), peers(outcome)];
     let all_well = parts.iter().all(|part| part.status == Some(true));
     let (orderer_heights, peer_heights) = heights(outcome);
     for (node, height) in &outcome.heights {
@@ -53,6 +53,13 @@ fn config(state: &ConfigState) -> Finding {
             no("SignaturesNeeded", &text)
         }
         ConfigState::Refused(refused) => no(refused.reason, &refused.message),
+    }
+}
+
+fn orderers(outcome: &ChannelOutcome) -> Finding {
+    match &outcome.orderers {
+        None => Finding::yes(kind::ORDERERS, "Serving", "no orderer has trouble with the channel"),
+        Some(waiting) => Finding::no(kind::ORDERERS, waiting.reason, &waiting.message),
     }
 }
 
