@@ -13,7 +13,8 @@ use crate::cluster::ledger::channel::{ChannelOutcome, ConfigState};
 /// Everything that is known, in the status's words.
 pub(super) fn report(context: &Context, object: &Channel, done: Done) -> Report<ChannelStatus> {
     let outcome = &done.outcome;
-    let parts = vec![config(&outcome.config), orderers(outcome), peers(outcome)];
+    let parts = [Some(config(&outcome.config)), orderers(outcome), Some(peers(outcome))];
+    let parts: Vec<Finding> = parts.into_iter().flatten().collect();
     let all_well = parts.iter().all(|part| part.status == Some(true));
     let (orderer_heights, peer_heights) = heights(outcome);
     for (node, height) in &outcome.heights {
@@ -56,11 +57,11 @@ fn config(state: &ConfigState) -> Finding {
     }
 }
 
-fn orderers(outcome: &ChannelOutcome) -> Finding {
-    match &outcome.orderers {
-        None => Finding::yes(kind::ORDERERS, "Serving", "no orderer has trouble with the channel"),
-        Some(waiting) => Finding::no(kind::ORDERERS, waiting.reason, &waiting.message),
-    }
+/// Told only while orderers have trouble with the channel: whether they are there is for their
+/// network to say.
+fn orderers(outcome: &ChannelOutcome) -> Option<Finding> {
+    let waiting = outcome.orderers.as_ref()?;
+    Some(Finding::no(kind::ORDERERS, waiting.reason, &waiting.message))
 }
 
 fn peers(outcome: &ChannelOutcome) -> Finding {
