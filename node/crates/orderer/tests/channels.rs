@@ -109,7 +109,7 @@ async fn a_failed_join_takes_back_what_it_created() {
     let admin = node.admin(&network);
     let refused = admin.join(&network.genesis("supply")).await.unwrap_err();
     assert_eq!(status_code(&refused), 500);
-    assert_eq!(admin.channels().await.unwrap(), [String::new(); 0]);
+    assert!(admin.channels().await.unwrap().is_empty());
     assert_eq!(node.stores.list().unwrap(), []);
     node.stores.set_full(false);
     admin.join(&network.genesis("supply")).await.unwrap();

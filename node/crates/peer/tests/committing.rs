@@ -536,7 +536,7 @@ async fn a_failed_channel_is_opened_again_by_itself() {
     world.order(&[draft.envelope()]);
     channels.reaches(&id, |state| matches!(state, Some(State::Failed(_)))).await;
     assert!(channels.failures()[0].1.contains("the disk is on fire"), "{:?}", channels.failures());
-    assert_eq!(channels.names(), [id.clone()]);
+    assert_eq!(channels.names(), std::slice::from_ref(&id));
     assert_eq!(channels.get(&id).unwrap().height(), 1, "what it has can be read");
     let ended = tokio::time::timeout(SOON, async { while heights.changed().await.is_ok() {} });
     ended.await.expect("those who wait for blocks are told to go");

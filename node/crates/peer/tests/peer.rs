@@ -257,7 +257,8 @@ impl Stores for Damaged {
 async fn a_damaged_channel_leaves_the_others_serving() {
     let world = World::new().await;
     let peer = world.peer(&[]).await;
-    peer.channels().join(world.chain.lock()[0].clone()).await.unwrap();
+    let genesis = world.chain.lock()[0].clone();
+    peer.channels().join(genesis).await.unwrap();
     peer.shutdown().await;
 
     let store = Arc::clone(&world.store);

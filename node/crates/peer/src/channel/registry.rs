@@ -308,22 +308,23 @@ impl Channels {
         let _ = self.work(run, None).await;
     }
 
-    fn open_ledger(&self, id: &ChannelId) -> Result<(Ledger, Option<Created>), (Left, OpenError)> {
+    /// Opens a channel's ledger and starts what serves it; with what a failure leaves behind.
+    fn open(&self, id: &ChannelId, genesis: Option<Block>) -> (Left, Result<Serving, OpenError>) {
         let (store, created) = match self.deps.stores.open(id) {
             Ok(opened) => opened.into_parts(),
             Err(source) => {
                 let stored = self.deps.stores.list().map_or(true, |stored| stored.contains(id));
                 let left = if stored { Left::Ledger } else { Left::Nothing };
-                return Err((left, OpenError::Store { channel: id.clone(), source }));
+                return (left, Err(OpenError::Store { channel: id.clone(), source }));
             }
         };
-        match Ledger::open(store, id.clone()) {
-            Ok(ledger) => Ok((ledger.with_query_limits(self.deps.query_limits), created)),
-            Err(source) => {
-                let error = OpenError::Ledger { channel: id.clone(), source };
-                Err((created.into(), error))
-            }
-        }
+        let failed = |source| OpenError::Ledger { channel: id.clone(), source };
+        let started = Ledger::open(store, id.clone()).map_err(failed).and_then(|ledger| {
+            let ledger = ledger.with_query_limits(self.deps.query_limits);
+            let bundle = self.prepare(&ledger, genesis, created.as_ref())?;
+            self.start(ledger, bundle)
+        });
+        (created.into(), started)
     }
 
     /// Brings a ledger to have at least its first block, and returns the newest configuration.
@@ -434,23 +435,16 @@ impl Channels {
 impl Attempt {
     fn open(mut self, genesis: Option<Block>) -> Result<Arc<Channel>, OpenError> {
         let (channels, run) = (Arc::clone(&self.channels), self.run.clone());
-        let opened = match channels.open_ledger(run.channel()) {
-            Err(failed) => Err(failed),
-            Ok((ledger, created)) => {
-                let bundle = channels.prepare(&ledger, genesis, created.as_ref());
-                let started = bundle.and_then(|bundle| channels.start(ledger, bundle));
-                started.map_err(|error| (created.into(), error))
-            }
-        };
+        let (mut left, opened) = channels.open(run.channel(), genesis);
         let served = opened.and_then(|serving| {
-            let broken = || OpenError::Broken { channel: run.channel().clone() };
-            channels.serve(&run, serving).ok_or_else(|| (Left::Ledger, broken()))
+            let served = channels.serve(&run, serving);
+            served.ok_or_else(|| {
+                left = Left::Ledger;
+                OpenError::Broken { channel: run.channel().clone() }
+            })
         });
         self.reported = true;
-        served.map_err(|(left, error)| {
-            channels.fail(&run, left, &error, error.cure());
-            error
-        })
+        served.inspect_err(|error| channels.fail(&run, left, error, error.cure()))
     }
 }
 
