@@ -162,32 +162,32 @@ async fn the_genesis_hash_tells_channels_of_one_name_apart() {
     node.stop().await;
 }
 
-/// An end in the middle of a join waits for it: the ledger is whole, or was never there.
+/// A store that is still open when the process ends takes it down.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_end_waits_for_joins_that_are_under_way() {
     let network = network(1);
     let mut node = Node::new(&network, &network.orderers[0]);
     node.start(&network).await;
     let registrar = node.handle.as_ref().unwrap().registrar().clone();
-    let joining: Vec<_> = (0..4)
-        .map(|n| {
-            let (registrar, genesis) = (registrar.clone(), network.genesis(&format!("c{n}")));
-            tokio::spawn(async move { registrar.join(genesis).await })
-        })
-        .collect();
-    node.stop().await;
-    let mut joined = Vec::new();
-    for (n, result) in joining.into_iter().enumerate() {
-        if result.await.unwrap().is_ok() {
-            joined.push(id(&format!("c{n}")));
-        }
+    let (begun, open) = node.stores.hold();
+    let (joins, genesis) = (registrar.clone(), network.genesis("supply"));
+    let joining = tokio::spawn(async move { joins.join(genesis).await });
+    tokio::task::spawn_blocking(move || begun.recv().unwrap()).await.unwrap();
+    let ending = registrar.clone();
+    let ending = tokio::spawn(async move { ending.stop().await });
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
     }
-    assert_eq!(node.stores.list().unwrap(), joined);
+    assert!(!ending.is_finished(), "the join is under way");
+    let late = registrar.join(network.genesis("other")).await.unwrap_err();
+    assert_eq!(late.to_string(), "cannot join: the node is shutting down");
+    open.send(()).unwrap();
+    ending.await.unwrap();
+    joining.await.unwrap().unwrap();
+    assert!(registrar.find("supply").unwrap().is_closed());
     drop(registrar);
+    node.stop().await;
     node.start(&network).await;
-    let names = node.handle.as_ref().unwrap().registrar().names();
-    assert_eq!(names, joined);
-    let failures = node.handle.as_ref().unwrap().registrar().failures();
-    assert_eq!(failures, []);
+    assert_eq!(node.height(), 1);
     node.stop().await;
 }

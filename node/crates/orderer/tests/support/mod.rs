@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc as std_mpsc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -36,6 +37,13 @@ pub struct DiskStores {
     kept: MemoryStores,
     full: Arc<AtomicBool>,
     damaged: Mutex<BTreeSet<ChannelId>>,
+    held: Mutex<Option<Held>>,
+}
+
+/// An opening that says that it has begun and waits for a word.
+struct Held {
+    reached: std_mpsc::Sender<()>,
+    go: std_mpsc::Receiver<()>,
 }
 
 impl Default for DiskStores {
@@ -44,7 +52,8 @@ impl Default for DiskStores {
         let disk = full.clone();
         let make =
             move || Arc::new(Disk { kept: Arc::default(), full: disk.clone() }) as Arc<dyn Kv>;
-        Self { kept: MemoryStores::new(make), full, damaged: Mutex::default() }
+        let kept = MemoryStores::new(make);
+        Self { kept, full, damaged: Mutex::default(), held: Mutex::default() }
     }
 }
 
@@ -57,6 +66,13 @@ impl DiskStores {
     pub fn put(&self, channel: &ChannelId, of: &DiskStores) {
         let (kv, _) = of.kept.open(channel).unwrap().into_parts();
         self.kept.put(channel.clone(), kv);
+    }
+
+    /// Holds the next opening back: what is received when it has begun, and what lets it go on.
+    pub fn hold(&self) -> (std_mpsc::Receiver<()>, std_mpsc::Sender<()>) {
+        let ((reached, begun), (open, go)) = (std_mpsc::channel(), std_mpsc::channel());
+        *self.held.lock() = Some(Held { reached, go });
+        (begun, open)
     }
 
     pub fn set_damaged(&self, channel: &str, damaged: bool) {
@@ -72,6 +88,11 @@ impl DiskStores {
 
 impl Stores for DiskStores {
     fn open(&self, channel: &ChannelId) -> Result<Opened, KvError> {
+        let held = self.held.lock().take();
+        if let Some(held) = held {
+            held.reached.send(()).unwrap();
+            held.go.recv().unwrap();
+        }
         if self.damaged.lock().contains(channel) {
             return Err(KvError::Corrupt { what: "a checksum of its manifest".to_owned() });
         }
