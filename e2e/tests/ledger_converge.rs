@@ -153,6 +153,7 @@ impl Case {
             signers: &signers,
             signatures,
             known_height: self.known_height,
+            never_begun: self.known_height == 0,
         };
         channel::converge(&self.access, &input).await.unwrap()
     }

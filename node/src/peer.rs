@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
+use weft_channels::Stores as _;
 use weft_ledger::kv::column::PEER_COLUMNS;
 use weft_ops::health::Health;
 use weft_ops::{logging, metrics};
 use weft_peer::peer::{Peer, PeerOptions};
 use weft_settings::{PeerSettings, ignored_overrides};
-use weft_types::ChannelId;
 
 use crate::NodeArgs;
 use crate::identity::{MspFolder, show_expiry};
@@ -16,7 +16,7 @@ use crate::setup::{self, OperationsPort, Starting};
 use crate::shutdown::Signals;
 use crate::stores::RocksStores;
 
-/// Runs a peer until it is asked to end, or cannot go on.
+/// Runs a peer until it is asked to end.
 pub async fn run(args: NodeArgs) -> anyhow::Result<()> {
     let text = setup::read(&args.config)?;
     let mut settings = PeerSettings::load(&text, std::env::vars())?;
@@ -42,12 +42,11 @@ pub async fn run(args: NodeArgs) -> anyhow::Result<()> {
         OperationsPort::start(&settings.operations, &settings.tls, &settings.limits, shown).await?;
     let stores = RocksStores::new(&settings.data_dir, PEER_COLUMNS, &settings.storage);
     let existing = stores.list().context("failed to list the ledgers")?;
-    let open = move |channel: &ChannelId| stores.open(channel);
     let options = PeerOptions {
         tls,
         identity,
         local_msp,
-        stores: Arc::new(open),
+        stores: Arc::new(stores),
         existing,
         registry,
         health: health.clone(),
@@ -61,19 +60,11 @@ pub async fn run(args: NodeArgs) -> anyhow::Result<()> {
         }
     };
     starting.done();
-    let fault = tokio::select! {
-        signal = signals.requested() => {
-            tracing::info!(signal, "ending");
-            None
-        }
-        fault = peer.faulted() => Some(fault),
-    };
+    let signal = signals.requested().await;
+    tracing::info!(signal, "ending");
     peer.shutdown().await;
     if let Some(port) = port {
         port.end().await;
     }
-    match fault {
-        Some(fault) => bail!("the peer cannot go on: {fault}"),
-        None => Ok(()),
-    }
+    Ok(())
 }

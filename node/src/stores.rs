@@ -1,15 +1,22 @@
 //! Where a node keeps the ledgers of its channels: one RocksDB a channel, each in a folder of
-//! the channel's name below the data directory.
+//! the channel's name below the data directory. A folder with the file [`UNFINISHED`] is of a
+//! join that has not come to its end.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use weft_channels::{Created, Opened, Removal, Stores};
 use weft_ledger::kv::{Column, Kv, KvError};
 use weft_ledger_rocks::{RocksKv, RocksOptions};
 use weft_settings::Storage;
 use weft_types::ChannelId;
+
+/// The mark of a store that a join has created and not kept yet.
+const UNFINISHED: &str = "UNFINISHED";
+/// Begins the name of a folder that is not in its place yet.
+const CREATED: &str = "CREATED";
 
 /// The stores below one folder.
 #[derive(Clone, Debug)]
@@ -35,22 +42,26 @@ impl RocksStores {
         RocksStores { folder: data_dir.join("channels"), columns, options }
     }
 
-    /// Opens a channel's store, making it where there is none.
-    ///
-    /// # Errors
-    /// As [`RocksKv::open`].
-    pub fn open(&self, channel: &ChannelId) -> Result<Arc<dyn Kv>, KvError> {
-        let path = self.path(channel);
-        fs::create_dir_all(&path).map_err(|error| self.failed(&path, error))?;
+    fn open_path(&self, path: PathBuf) -> Result<Arc<dyn Kv>, KvError> {
         let store: Arc<dyn Kv> = RocksKv::open(path, self.columns, self.options.clone())?;
         Ok(store)
     }
 
-    /// The channels that have a store. Folders that are not named like a channel are left alone.
-    ///
-    /// # Errors
-    /// [`KvError::Open`] when the folder cannot be read.
-    pub fn list(&self) -> Result<Vec<ChannelId>, KvError> {
+    /// Creates the folder of an unfinished store, unless the channel has one with anything in
+    /// it. The folder is put in place with its mark, so that no crash leaves one without.
+    fn create(&self, channel: &ChannelId, path: &Path) -> io::Result<bool> {
+        if fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) {
+            return Ok(false);
+        }
+        // Upper case is in no channel's name.
+        let begun = self.folder.join(format!("{CREATED}-{channel}"));
+        fs::create_dir_all(&begun)?;
+        fs::write(begun.join(UNFINISHED), [])?;
+        fs::rename(&begun, path)?;
+        Ok(true)
+    }
+
+    fn list_folders(&self) -> Result<Vec<ChannelId>, KvError> {
         let entries = match fs::read_dir(&self.folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -74,16 +85,39 @@ impl RocksStores {
     }
 }
 
-impl weft_orderer::Stores for RocksStores {
-    fn open(&self, channel: &ChannelId) -> Result<Arc<dyn Kv>, KvError> {
-        RocksStores::open(self, channel)
+impl Stores for RocksStores {
+    fn open(&self, channel: &ChannelId) -> Result<Opened, KvError> {
+        let path = self.path(channel);
+        let new = self.create(channel, &path).map_err(|error| self.failed(&path, error))?;
+        let unfinished = new || path.join(UNFINISHED).exists();
+        let opened = self.open_path(path.clone());
+        if new && opened.is_err() {
+            // Nothing but what this call has put there.
+            let _ = fs::remove_dir_all(&path);
+        }
+        Ok(match unfinished {
+            true => Opened::Created(opened?, Created::new(channel.clone())),
+            false => Opened::Found(opened?),
+        })
     }
 
+    fn keep(&self, created: &Created) -> Result<(), KvError> {
+        let path = self.path(created.channel());
+        let kept = match fs::remove_file(path.join(UNFINISHED)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => sync(&path).and_then(|()| sync(&self.folder)),
+        };
+        kept.map_err(|error| KvError::Write { source: Arc::new(error) })
+    }
+
+    /// Folders that are not named like a channel are left alone.
     fn list(&self) -> Result<Vec<ChannelId>, KvError> {
-        RocksStores::list(self)
+        self.list_folders()
     }
 
-    fn remove(&self, channel: &ChannelId) -> Result<(), KvError> {
+    fn remove(&self, removal: &Removal) -> Result<(), KvError> {
+        let channel = removal.channel();
         let path = self.path(channel);
         // Renamed first: a crash in the middle of deleting must not leave half a ledger under
         // the channel's name. Upper case is in no channel's name.
@@ -97,23 +131,78 @@ impl weft_orderer::Stores for RocksStores {
     }
 }
 
+fn sync(folder: &Path) -> io::Result<()> {
+    fs::File::open(folder)?.sync_all()
+}
+
 #[cfg(test)]
 mod tests {
+    use weft_channels::{Aftermath, Backoff, Channels, Cure, Left};
     use weft_ledger::kv::column::ORDERER_COLUMNS;
-    use weft_orderer::Stores;
 
     use super::*;
 
+    fn stores(folder: &Path) -> RocksStores {
+        RocksStores::new(folder, ORDERER_COLUMNS, &Storage::default())
+    }
+
+    fn id() -> ChannelId {
+        ChannelId::new("supply").unwrap()
+    }
+
+    /// The right to delete that a failed join has.
+    fn removal(created: Created) -> Removal {
+        let mut channels = Channels::new(Backoff::default());
+        let run = channels.join(created.channel()).unwrap();
+        let left = Left::Created(created);
+        match channels.failed(&run, Default::default(), left, "x".into(), Cure::Retry) {
+            Aftermath::Discard(removal) => removal,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
-    fn stores_are_listed_and_removed() {
+    fn a_store_is_unfinished_until_it_is_kept_and_found_ever_after() {
         let folder = tempfile::tempdir().unwrap();
-        let stores = RocksStores::new(folder.path(), ORDERER_COLUMNS, &Storage::default());
+        let stores = stores(folder.path());
         assert_eq!(stores.list().unwrap(), []);
-        let channel = ChannelId::new("supply").unwrap();
-        drop(stores.open(&channel).unwrap());
-        assert_eq!(stores.list().unwrap(), std::slice::from_ref(&channel));
-        Stores::remove(&stores, &channel).unwrap();
+        for _ in 0..2 {
+            // The second time as after a crash.
+            assert!(matches!(stores.open(&id()).unwrap(), Opened::Created(..)));
+            assert_eq!(stores.list().unwrap(), [id()]);
+        }
+        let Opened::Created(kv, created) = stores.open(&id()).unwrap() else { panic!("found") };
+        drop(kv);
+        stores.keep(&created).unwrap();
+        assert!(matches!(stores.open(&id()).unwrap(), Opened::Found(_)));
+        stores.remove(&removal(created)).unwrap();
         assert_eq!(stores.list().unwrap(), []);
-        Stores::remove(&stores, &channel).unwrap();
+    }
+
+    #[test]
+    fn what_was_there_is_found_whatever_is_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let stores = stores(folder.path());
+        let path = folder.path().join("channels/supply");
+        fs::create_dir_all(&path).unwrap();
+        // An empty folder is nobody's ledger.
+        assert!(matches!(stores.open(&id()).unwrap(), Opened::Created(..)));
+        fs::remove_dir_all(&path).unwrap();
+        fs::create_dir_all(&path).unwrap();
+        fs::write(path.join("anything"), "what is left of a ledger").unwrap();
+        assert!(!matches!(stores.open(&id()), Ok(Opened::Created(..))));
+        assert!(path.join("anything").exists());
+    }
+
+    #[test]
+    fn a_creation_that_fails_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("channels"), "not a folder").unwrap();
+        assert!(stores(folder.path()).open(&id()).is_err());
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("channels/CREATED-supply/UNFINISHED")).unwrap();
+        let stores = stores(folder.path());
+        assert!(stores.open(&id()).is_err(), "the mark cannot be written");
+        assert_eq!(stores.list().unwrap(), []);
     }
 }

@@ -8,7 +8,7 @@ pub mod kind {
     pub const READY: &str = "Ready";
     /// Authorities are the ones that were made, and no certificate is about to end.
     pub const CERTIFICATES: &str = "CertificatesReady";
-    /// Every orderer serves.
+    /// Every orderer serves. A channel has it only where one does not serve that channel.
     pub const ORDERERS: &str = "OrderersReady";
     /// Every peer serves.
     pub const PEERS: &str = "PeersReady";

@@ -26,6 +26,13 @@ pub struct ChannelInfo {
     /// Number of blocks.
     #[serde(default)]
     pub height: u64,
+    /// SHA-256 of the header of block 0, hexadecimal; an orderer of Weft says it once it has
+    /// that block.
+    #[serde(default)]
+    pub genesis_hash: Option<String>,
+    /// Why a channel whose status is `failed` is; an orderer of Weft says it.
+    #[serde(default)]
+    pub failure: Option<String>,
 }
 
 #[derive(Deserialize)]

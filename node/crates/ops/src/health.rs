@@ -1,4 +1,8 @@
-//! Health checks by name.
+//! Health checks by name, and what a node does without.
+//!
+//! Probes restart a node that is unhealthy, so a check fails only for what a restart may mend.
+//! What concerns a part of the node, such as one channel, is a degradation: it is told beside
+//! the checks, and the node goes on to serve the rest.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,15 +15,17 @@ use serde::Serialize;
 /// A check that does not answer in this time has failed.
 const LIMIT: Duration = Duration::from_secs(5);
 
+type Parts = Arc<dyn Fn() -> Vec<(String, String)> + Send + Sync>;
 type Check = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
 /// The checks of a node. Clones share them.
 #[derive(Clone, Default)]
 pub struct Health {
     checks: Arc<RwLock<BTreeMap<String, Check>>>,
+    degradations: Arc<RwLock<BTreeMap<String, Parts>>>,
 }
 
-/// A check that failed, as `/healthz` writes it.
+/// A check that failed, or a part that does not serve, as `/healthz` writes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FailedCheck {
     /// Name of the component.
@@ -42,6 +48,32 @@ impl Health {
     {
         let check: Check = Arc::new(move || Box::pin(check()));
         self.checks.write().insert(component.into(), check);
+    }
+
+    /// Adds a component of which parts may not serve while the node does; `parts` returns the
+    /// name of each such part and why it does not. It must not block.
+    pub fn register_parts(
+        &self,
+        component: impl Into<String>,
+        parts: impl Fn() -> Vec<(String, String)> + Send + Sync + 'static,
+    ) {
+        self.degradations.write().insert(component.into(), Arc::new(parts));
+    }
+
+    /// The parts that do not serve; each has a component `COMPONENT/PART`.
+    pub fn degraded(&self) -> Vec<FailedCheck> {
+        let components: Vec<_> = {
+            let registered = self.degradations.read();
+            registered.iter().map(|(name, parts)| (name.clone(), parts.clone())).collect()
+        };
+        let of = |(component, parts): (String, Parts)| {
+            let parts = parts().into_iter();
+            parts.map(move |(part, reason)| FailedCheck {
+                component: format!("{component}/{part}"),
+                reason,
+            })
+        };
+        components.into_iter().flat_map(of).collect()
     }
 
     /// Removes a check.

@@ -6,6 +6,7 @@
 //! work unchanged.
 
 pub mod certificates;
+pub mod channel_states;
 pub mod health;
 pub mod logging;
 pub mod logspec;

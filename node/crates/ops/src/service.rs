@@ -3,7 +3,7 @@
 //!
 //! | Path | Method | Answer |
 //! | --- | --- | --- |
-//! | `/healthz` | GET | 200 `{"status":"OK","time":…}`, or 503 with `failed_checks` |
+//! | `/healthz` | GET | 200 `{"status":"OK","time":…}`, or 503 with `failed_checks`; with `degraded` where parts do not serve |
 //! | `/metrics` | GET | Prometheus's text format |
 //! | `/logspec` | GET | `{"spec":"info"}` |
 //! | `/logspec` | PUT `{"spec":"info:weft_peer=debug"}` | 204, or 400 `{"error":…}` |
@@ -112,15 +112,18 @@ async fn require_certificate(request: Request, next: Next) -> Response {
 async fn healthz(State(operations): State<Operations>) -> Response {
     let failed = operations.health.run().await;
     let time = Timestamp::from_system_time(SystemTime::now()).to_string();
-    if failed.is_empty() {
-        return Json(json!({ "status": "OK", "time": time })).into_response();
+    let (code, mut body) = match failed.is_empty() {
+        true => (StatusCode::OK, json!({ "status": "OK", "time": time })),
+        false => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            json!({ "status": "Service Unavailable", "time": time, "failed_checks": failed }),
+        ),
+    };
+    let degraded = operations.health.degraded();
+    if !degraded.is_empty() {
+        body["degraded"] = json!(degraded);
     }
-    let body = json!({
-        "status": "Service Unavailable",
-        "time": time,
-        "failed_checks": failed,
-    });
-    (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
+    (code, Json(body)).into_response()
 }
 
 async fn metrics(State(operations): State<Operations>) -> Response {

@@ -100,6 +100,13 @@ async fn health_follows_the_checks() {
 
     health.deregister("store");
     assert_eq!(client.get(&url).await.unwrap().status, 200);
+
+    // A part that does not serve is no reason to restart the node.
+    health.register_parts("channels", || vec![("a".to_owned(), "disk full".to_owned())]);
+    let answer = client.get(&url).await.unwrap();
+    assert_eq!(answer.status, 200);
+    let degraded = json!([{ "component": "channels/a", "reason": "disk full" }]);
+    assert_eq!(answer.json().unwrap()["degraded"], degraded);
 }
 
 #[tokio::test(start_paused = true)]

@@ -144,8 +144,13 @@ impl BroadcastService {
     ) -> Result<impl FnOnce() -> Pending<Outcome> + use<>, Rejection> {
         let parsed = ParsedEnvelope::from_envelope(envelope).map_err(Rejection::Malformed)?;
         let header = parsed.header();
-        let channel = self.registrar.find(header.channel_id()).ok_or_else(|| {
-            Rejection::UnknownChannel { channel: header.channel_id().chars().take(249).collect() }
+        let name = header.channel_id();
+        let channel = self.registrar.find(name).ok_or_else(|| {
+            let channel = name.chars().take(249).collect();
+            match self.registrar.info(name) {
+                Some(_) => Rejection::OutOfService { channel },
+                None => Rejection::UnknownChannel { channel },
+            }
         })?;
         record.channel = channel.id().as_str().to_owned();
         record.kind = header.header_type().map_or("UNKNOWN", |kind| HeaderType::as_str_name(&kind));

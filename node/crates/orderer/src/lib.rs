@@ -6,12 +6,12 @@
 //! | [`msgprocessor`] | pure: which envelopes are let in, and what a config update becomes |
 //! | [`blockwriter`] | pure: the block of an ordered entry, signed |
 //! | [`membership`] | pure: the consenters of a channel and their ids |
-//! | [`store`] | what of a channel is stored, and where channels are kept |
+//! | [`store`] | what of a channel is stored |
 //! | [`chain`] | one channel: a core that decides, and an actor that carries out |
 //! | [`answer`] | what becomes of an envelope, at once or later |
 //! | [`cluster`] | streams between orderers, both sides |
 //! | [`replication`] | blocks from other orderers, verified |
-//! | [`registrar`] | many channels: join, open, remove |
+//! | [`registrar`] | many channels: join, open, reopen, remove, as `weft_channels` decides |
 //! | [`broadcast`], [`deliver`], [`participation`] | the services |
 //! | [`node`] | all of it on sockets |
 //! | `sim` | for tests: a simulated network of orderers with faults |
@@ -41,4 +41,3 @@ mod sim;
 pub mod store;
 
 pub use node::{Orderer, OrdererHandle, OrdererParts, StartError};
-pub use store::Stores;

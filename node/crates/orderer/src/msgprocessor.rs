@@ -38,6 +38,12 @@ pub enum Rejection {
         /// The name in the header.
         channel: String,
     },
+    /// The channel is here and does not serve now.
+    #[error("channel {channel:?} is out of service at this orderer")]
+    OutOfService {
+        /// The name in the header.
+        channel: String,
+    },
     /// The channel takes no transactions now.
     #[error("normal transactions are rejected: maintenance mode")]
     Maintenance,
@@ -101,7 +107,7 @@ impl Rejection {
         match self {
             Self::Forbidden(_) => Status::Forbidden,
             Self::Update(error) if error.is_forbidden() => Status::Forbidden,
-            Self::Maintenance => Status::ServiceUnavailable,
+            Self::Maintenance | Self::OutOfService { .. } => Status::ServiceUnavailable,
             Self::Sign(_) => Status::InternalServerError,
             _ => Status::BadRequest,
         }

@@ -9,7 +9,10 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tracing::{error, info};
+use weft_channels::{State, Stores};
+use weft_ledger::kv::KvError;
 use weft_msp::CurrentIdentity;
+use weft_ops::channel_states::ChannelStates;
 use weft_ops::health::Health;
 use weft_protos::orderer::atomic_broadcast_server::AtomicBroadcastServer;
 use weft_protos::orderer::cluster_server::ClusterServer;
@@ -27,8 +30,7 @@ use crate::chain::Context;
 use crate::cluster::ClusterService;
 use crate::metrics::Metrics;
 use crate::participation;
-use crate::registrar::{OpenError, Registrar};
-use crate::store::Stores;
+use crate::registrar::Registrar;
 
 /// Connections kept to other orderers.
 const CONNECTIONS: usize = 256;
@@ -48,9 +50,9 @@ pub enum StartError {
         #[source]
         source: Box<ListenError>,
     },
-    /// A channel cannot be opened.
-    #[error("failed to open the channels: {0}")]
-    Open(#[source] Box<OpenError>),
+    /// The channels' stores cannot be listed.
+    #[error("failed to list the channels: {0}")]
+    List(#[source] KvError),
     /// A file with administrators' authorities cannot be read.
     #[error("failed to read the roots of the participation API: {0}")]
     Roots(#[source] Box<TlsError>),
@@ -123,17 +125,17 @@ impl Orderer {
             metrics: metrics.clone(),
             runtime: tokio::runtime::Handle::current(),
         });
-        let registrar = Arc::new(Registrar::new(context, parts.stores.clone()));
+        let states = ChannelStates::register(&parts.registry, &State::WORDS);
+        let states = states.map_err(StartError::Metrics)?;
+        let registrar = Arc::new(Registrar::new(context, parts.stores.clone(), states));
         let shutdown = CancellationToken::new();
         let server = bind_grpc(&parts, grpc_metrics).await?;
         let admin = bind_participation(&parts).await?;
-        let opened = registrar.open_all().await;
-        opened.map_err(|error| StartError::Open(Box::new(error)))?;
-        let checked = registrar.clone();
-        parts.health.register("channels", move || {
-            let result = checked.check();
-            async move { result }
-        });
+        registrar.open_all().await.map_err(StartError::List)?;
+        // No check: a restart mends no channel that is not opened again anyway, and would take
+        // the others down.
+        let shown = registrar.clone();
+        parts.health.register_parts("channels", move || shown.failures());
         let routes = routes(&parts, &registrar, deliver_metrics, metrics, &shutdown);
         let (grpc, mut tasks) = (server.local_addr(), Vec::new());
         let stopped = shutdown.clone();

@@ -5,8 +5,13 @@
 //! | `/participation/v1/channels` | GET | 200 `{"systemChannel":null,"channels":[{"name","url"}]}` |
 //! | | POST (multipart, field `config-block`) | 201 with the channel; 400, 405 (joined already) |
 //! | `/participation/v1/channels/{id}` | GET | 200 with the channel; 404 |
-//! | | DELETE | 204; 404 |
-//! | `/participation/v1/channels/{id}/blocks/{block}` | GET | 200, the block's bytes; `block` is a number, `newest` or `config` |
+//! | | DELETE | 204, also for a failed channel; 404 |
+//! | `/participation/v1/channels/{id}/blocks/{block}` | GET | 200, the block's bytes; `block` is a number, `newest` or `config`; 404; 503 while the channel is out of service |
+//!
+//! A channel is `{"name","url","consensusRelation","status","height"}`, with `genesisHash` (SHA-256
+//! of the header of block 0, hexadecimal) once it has that block, and `failure` (why) when its
+//! status is `failed`. Those two are not in Fabric, whose clients pass over them. A channel
+//! that has failed, or is opened again, is listed as any other, and cannot be joined over.
 //!
 //! Errors are `{"error":"…"}`. Other methods get 405 with `Allow`. The listener asks for a client
 //! certificate. Deviation: changes of the configuration (PUT) go through Broadcast only.
@@ -24,6 +29,7 @@ use axum::{Json, Router};
 use bytes::Bytes;
 use prost::Message as _;
 use serde_json::{Value, json};
+use weft_channels::JoinRefused;
 use weft_protos::common::Block;
 use weft_protos::ext::decode;
 use weft_types::ChannelId;
@@ -86,14 +92,21 @@ fn url(name: &str) -> String {
     format!("{CHANNELS}/{name}")
 }
 
-fn describe(info: &ChannelInfo) -> Value {
-    json!({
+fn describe(info: &ChannelInfo, genesis: Option<String>) -> Value {
+    let mut told = json!({
         "name": info.name,
         "url": url(&info.name),
         "consensusRelation": info.relation,
         "status": info.status,
         "height": info.height,
-    })
+    });
+    if let Some(genesis) = genesis {
+        told["genesisHash"] = genesis.into();
+    }
+    if let Some(failure) = &info.failure {
+        told["failure"] = failure.as_str().into();
+    }
+    told
 }
 
 fn fresh(body: Value) -> Response {
@@ -101,8 +114,8 @@ fn fresh(body: Value) -> Response {
 }
 
 async fn list(State(registrar): State<Arc<Registrar>>) -> Response {
-    let channels = registrar.channels().into_iter().map(|channel| {
-        let name = channel.id().as_str();
+    let channels = registrar.names().into_iter().map(|channel| {
+        let name = channel.as_str();
         json!({ "name": name, "url": url(name) })
     });
     let channels: Vec<Value> = channels.collect();
@@ -114,7 +127,7 @@ async fn one(State(registrar): State<Arc<Registrar>>, Path(id): Path<String>) ->
         return failure(StatusCode::BAD_REQUEST, format_args!("invalid channel ID: {error}"));
     }
     match registrar.info(&id) {
-        Some(info) => fresh(describe(&info)),
+        Some(info) => fresh(describe(&info, registrar.genesis_hash(&id).await)),
         None => failure(StatusCode::NOT_FOUND, "channel does not exist"),
     }
 }
@@ -134,16 +147,18 @@ async fn join(
     match registrar.join(block).await {
         Ok(info) => {
             let location = [(LOCATION, url(&info.name))];
-            (StatusCode::CREATED, location, Json(describe(&info))).into_response()
+            let genesis = registrar.genesis_hash(&info.name).await;
+            (StatusCode::CREATED, location, Json(describe(&info, genesis))).into_response()
         }
-        Err(error @ JoinError::Exists) => {
+        Err(error @ JoinError::Refused(JoinRefused::Stopping)) => {
+            failure(StatusCode::SERVICE_UNAVAILABLE, error)
+        }
+        Err(error @ JoinError::Refused(JoinRefused::Exists)) => {
             let mut response = failure(StatusCode::METHOD_NOT_ALLOWED, error);
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, DELETE"));
             response
         }
-        Err(error @ (JoinError::Kv(_) | JoinError::Store(_) | JoinError::Start(_))) => {
-            failure(StatusCode::INTERNAL_SERVER_ERROR, error)
-        }
+        Err(error @ JoinError::Open(_)) => failure(StatusCode::INTERNAL_SERVER_ERROR, error),
         Err(error) => failure(StatusCode::BAD_REQUEST, error),
     }
 }
@@ -173,7 +188,9 @@ async fn remove(State(registrar): State<Arc<Registrar>>, Path(id): Path<String>)
     match registrar.remove(&id).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(error @ RemoveError::Unknown) => failure(StatusCode::NOT_FOUND, error),
-        Err(error @ RemoveError::Kv(_)) => failure(StatusCode::INTERNAL_SERVER_ERROR, error),
+        Err(error @ (RemoveError::Kv(_) | RemoveError::Broken)) => {
+            failure(StatusCode::INTERNAL_SERVER_ERROR, error)
+        }
     }
 }
 
@@ -182,7 +199,10 @@ async fn block(
     Path((id, which)): Path<(String, String)>,
 ) -> Response {
     let Some(channel) = registrar.find(&id) else {
-        return failure(StatusCode::NOT_FOUND, "channel does not exist");
+        return match registrar.info(&id) {
+            Some(_) => failure(StatusCode::SERVICE_UNAVAILABLE, "channel is out of service"),
+            None => failure(StatusCode::NOT_FOUND, "channel does not exist"),
+        };
     };
     let tip = channel.store().tip();
     let number = match which.as_str() {

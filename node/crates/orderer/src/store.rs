@@ -17,7 +17,7 @@ use weft_ledger::kv::column::{CONSENSUS_LOG, CONSENSUS_STATE};
 use weft_ledger::kv::{Batch, Direction, Durability, Entries, KeyRange, Kv, KvError, KvRead};
 use weft_protos::common::Block;
 use weft_protos::ext::{DecodeError, decode};
-use weft_types::{BlockNumber, ChannelId};
+use weft_types::BlockNumber;
 
 const JOIN_BLOCK: &[u8] = b"join_block";
 const NODE: &[u8] = b"node";
@@ -30,29 +30,6 @@ const LAST_KEY: [u8; 32] = [u8::MAX; 32];
 const CACHED_BLOCKS: usize = 128;
 /// Bytes of transactions in those blocks.
 const CACHED_BYTES: usize = 32 * 1024 * 1024;
-
-/// Where the stores of channels are kept. An orderer of the node binary keeps one RocksDB a
-/// channel; tests keep them in memory.
-pub trait Stores: Send + Sync {
-    /// The store of a channel, made where there is none, with the columns
-    /// [`weft_ledger::kv::column::ORDERER_COLUMNS`].
-    ///
-    /// # Errors
-    /// As the store below fails.
-    fn open(&self, channel: &ChannelId) -> Result<Arc<dyn Kv>, KvError>;
-
-    /// The channels that have a store.
-    ///
-    /// # Errors
-    /// As the store below fails.
-    fn list(&self) -> Result<Vec<ChannelId>, KvError>;
-
-    /// Deletes a channel's store, which nobody has open any more.
-    ///
-    /// # Errors
-    /// As the store below fails.
-    fn remove(&self, channel: &ChannelId) -> Result<(), KvError>;
-}
 
 /// Why a channel's store cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -13,6 +13,8 @@ use bytes::Bytes;
 use prost::Message;
 use support::orderer::{FakeOrderer, Fault, bind};
 use support::{CHAINCODE, CHANNEL, Draft, FixedDefinitions};
+use weft_channels::memory::MemoryStores;
+use weft_channels::{Created, Opened, Removal, State, Stores};
 use weft_config::{Endpoint, edit};
 use weft_ledger::kv::column::TRANSIENT;
 use weft_ledger::kv::memory::MemoryKv;
@@ -62,6 +64,10 @@ impl World {
 
     fn channels(&self) -> Arc<Channels> {
         let store = Arc::clone(&self.store);
+        self.channels_in(Arc::new(MemoryStores::new(move || Arc::clone(&store))))
+    }
+
+    fn channels_in(&self, stores: Arc<dyn Stores>) -> Arc<Channels> {
         let org = self.network.org(1);
         let tls = org.tls("peer0", &["peer0"]);
         let identity =
@@ -78,7 +84,7 @@ impl World {
             ..Default::default()
         };
         Channels::new(ChannelDeps {
-            stores: Arc::new(move |_| Ok(Arc::clone(&store))),
+            stores,
             pool: Pool::new(2).unwrap(),
             definitions: Arc::new(definitions),
             identity: org.peer.clone().into(),
@@ -290,7 +296,7 @@ async fn a_restart_goes_on_where_it_was() {
     drop(channel);
 
     let channels = world.channels();
-    channels.open_existing(vec![ChannelId::new(CHANNEL).unwrap()]).await.unwrap();
+    channels.open_existing(vec![ChannelId::new(CHANNEL).unwrap()]).await;
     let channel = channels.get_str(CHANNEL).unwrap();
     assert_eq!(channel.height(), 6);
     world.order_many(5);
@@ -415,7 +421,7 @@ async fn a_configuration_takes_effect_and_moves_the_client() {
     channels.shutdown().await;
 
     let channels = world.channels();
-    channels.open_existing(vec![ChannelId::new(CHANNEL).unwrap()]).await.unwrap();
+    channels.open_existing(vec![ChannelId::new(CHANNEL).unwrap()]).await;
     assert_eq!(channels.get_str(CHANNEL).unwrap().bundle().sequence(), 1);
     channels.shutdown().await;
 }
@@ -508,12 +514,98 @@ async fn a_store_that_fails_stops_the_channel_and_acknowledges_nothing() {
     // Once the store works again, a new start goes on.
     store.fail.store(false, Ordering::SeqCst);
     let channels = world.channels();
-    channels.open_existing(vec![ChannelId::new(CHANNEL).unwrap()]).await.unwrap();
+    channels.open_existing(vec![ChannelId::new(CHANNEL).unwrap()]).await;
     let channel = channels.get_str(CHANNEL).unwrap();
     let id = draft.id();
     let status = tokio::time::timeout(SOON, channel.commit_status(&id));
     assert_eq!(status.await.unwrap().unwrap().code, ValidationCode::Valid);
     channels.shutdown().await;
+}
+
+/// The disk was full for a while: the channel comes back without a restart of the peer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_channel_is_opened_again_by_itself() {
+    let mut world = World::new(1).await;
+    let store = Arc::new(FailingKv::default());
+    world.store = store.clone();
+    let (channels, channel) = world.joined().await;
+    let id = channel.id().clone();
+    store.fail.store(true, Ordering::SeqCst);
+    let draft = world.draft("late");
+    let mut heights = channel.height_watch();
+    world.order(&[draft.envelope()]);
+    channels.reaches(&id, |state| matches!(state, Some(State::Failed(_)))).await;
+    assert!(channels.failures()[0].1.contains("the disk is on fire"), "{:?}", channels.failures());
+    assert_eq!(channels.names(), std::slice::from_ref(&id));
+    assert_eq!(channels.get(&id).unwrap().height(), 1, "what it has can be read");
+    let ended = tokio::time::timeout(SOON, async { while heights.changed().await.is_ok() {} });
+    ended.await.expect("those who wait for blocks are told to go");
+    let joined = channels.join(world.chain[0].clone()).await;
+    assert!(matches!(joined, Err(JoinError::AlreadyJoined { .. })));
+    drop((channel, heights));
+    store.fail.store(false, Ordering::SeqCst);
+    let running = channels.reaches(&id, |state| state == Some(&State::Running));
+    tokio::time::timeout(SOON, running).await.unwrap();
+    let channel = channels.get(&id).unwrap();
+    let id = draft.id();
+    let status = tokio::time::timeout(SOON, channel.commit_status(&id));
+    assert_eq!(status.await.unwrap().unwrap().code, ValidationCode::Valid);
+    assert_eq!(channels.failures(), []);
+    channels.shutdown().await;
+}
+
+/// Stores whose opening waits for a word.
+struct Gate {
+    inner: MemoryStores,
+    reached: std::sync::mpsc::SyncSender<()>,
+    go: std::sync::Mutex<std::sync::mpsc::Receiver<()>>,
+}
+
+impl Stores for Gate {
+    fn open(&self, channel: &ChannelId) -> Result<Opened, KvError> {
+        self.reached.send(()).unwrap();
+        self.go.lock().unwrap().recv().unwrap();
+        self.inner.open(channel)
+    }
+
+    fn keep(&self, created: &Created) -> Result<(), KvError> {
+        self.inner.keep(created)
+    }
+
+    fn list(&self) -> Result<Vec<ChannelId>, KvError> {
+        self.inner.list()
+    }
+
+    fn remove(&self, removal: &Removal) -> Result<(), KvError> {
+        self.inner.remove(removal)
+    }
+}
+
+/// A store that is still open when the process ends takes it down.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_waits_for_a_join_that_is_under_way() {
+    let world = World::new(1).await;
+    let (reached, here) = std::sync::mpsc::sync_channel(1);
+    let (open, go) = std::sync::mpsc::channel();
+    let store = Arc::new(MemoryKv::new());
+    let kept = Arc::clone(&store);
+    let inner = MemoryStores::new(move || Arc::clone(&kept) as Arc<dyn Kv>);
+    let gate = Arc::new(Gate { inner, reached, go: std::sync::Mutex::new(go) });
+    let channels = world.channels_in(gate);
+    let (joining, genesis) = (Arc::clone(&channels), world.chain[0].clone());
+    let joining = tokio::spawn(async move { joining.join(genesis).await });
+    tokio::task::spawn_blocking(move || here.recv().unwrap()).await.unwrap();
+    let ending = Arc::clone(&channels);
+    let ending = tokio::spawn(async move { ending.shutdown().await });
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!ending.is_finished(), "the join is under way");
+    open.send(()).unwrap();
+    tokio::time::timeout(SOON, ending).await.unwrap().unwrap();
+    drop(joining.await.unwrap().unwrap());
+    drop(channels);
+    assert_eq!(Arc::strong_count(&store), 1, "nobody has the store open any more");
 }
 
 /// A store that can be made slow or to fail.

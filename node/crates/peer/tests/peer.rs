@@ -13,9 +13,11 @@ use prost::Message;
 use support::CHANNEL;
 use support::orderer::{FakeOrderer, bind};
 use tonic::transport::Channel as Transport;
+use weft_channels::memory::MemoryStores;
+use weft_channels::{Created, Opened, Removal, State, Stores};
 use weft_config::Endpoint;
-use weft_ledger::kv::Kv;
 use weft_ledger::kv::memory::MemoryKv;
+use weft_ledger::kv::{Kv, KvError};
 use weft_msp::{MspManager, SigningIdentity};
 use weft_ops::health::Health;
 use weft_peer::peer::{Peer, PeerOptions};
@@ -61,6 +63,12 @@ impl World {
     }
 
     async fn peer(&self, existing: &[&str]) -> Peer {
+        let store = Arc::clone(&self.store);
+        let stores = Arc::new(MemoryStores::new(move || Arc::clone(&store)));
+        self.peer_with(existing, stores, &Health::new()).await
+    }
+
+    async fn peer_with(&self, existing: &[&str], stores: Arc<dyn Stores>, health: &Health) -> Peer {
         let org = self.network.org(1);
         let tls = org.tls("peer0", &["peer0"]);
         let key = tls.key_pem();
@@ -73,16 +81,15 @@ impl World {
         };
         settings.chaincode.listen = "127.0.0.1:0".into();
         settings.deliver_client.min_backoff = Duration::from_millis(10);
-        let store = Arc::clone(&self.store);
         Peer::start(PeerOptions {
             settings,
             identity: org.peer.clone().into(),
             local_msp: Arc::new(MspManager::of(org.msp())).into(),
             tls: ReloadingTls::from_parts(Some(identity), RootSet::new(), RootSet::new()),
-            stores: Arc::new(move |_| Ok(Arc::clone(&store))),
+            stores,
             existing: existing.iter().map(|name| ChannelId::new(name).unwrap()).collect(),
             registry: prometheus::Registry::new(),
-            health: Health::new(),
+            health: health.clone(),
         })
         .await
         .unwrap()
@@ -216,5 +223,71 @@ async fn a_peer_joins_commits_tells_and_goes_on_after_a_restart() {
     .await;
     let info = BlockchainInfo::decode(info.response.unwrap().payload).unwrap();
     assert_eq!(info.height, 3);
+    peer.shutdown().await;
+}
+
+/// Stores of which that of one channel is damaged.
+struct Damaged {
+    sound: MemoryStores,
+    channel: ChannelId,
+}
+
+impl Stores for Damaged {
+    fn open(&self, channel: &ChannelId) -> Result<Opened, KvError> {
+        if *channel == self.channel {
+            return Err(KvError::Corrupt { what: "a checksum of its manifest".to_owned() });
+        }
+        self.sound.open(channel)
+    }
+
+    fn keep(&self, created: &Created) -> Result<(), KvError> {
+        self.sound.keep(created)
+    }
+
+    fn list(&self) -> Result<Vec<ChannelId>, KvError> {
+        Ok(vec![self.channel.clone(), ChannelId::new(CHANNEL).unwrap()])
+    }
+
+    fn remove(&self, removal: &Removal) -> Result<(), KvError> {
+        panic!("{removal:?}: nobody asked for that")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_channel_leaves_the_others_serving() {
+    let world = World::new().await;
+    let peer = world.peer(&[]).await;
+    let genesis = world.chain.lock()[0].clone();
+    peer.channels().join(genesis).await.unwrap();
+    peer.shutdown().await;
+
+    let store = Arc::clone(&world.store);
+    let sound = MemoryStores::new(move || Arc::clone(&store));
+    let other = ChannelId::new("other").unwrap();
+    let stores = Arc::new(Damaged { sound, channel: other.clone() });
+    let health = Health::new();
+    let peer = world.peer_with(&[CHANNEL, "other"], stores, &health).await;
+
+    let id = world.order();
+    let channel = peer.channels().get_str(CHANNEL).unwrap();
+    let status = tokio::time::timeout(SOON, channel.commit_status(&id)).await.unwrap().unwrap();
+    assert_eq!(status.block, 1);
+
+    // It is told, and no reason to restart the peer.
+    assert_eq!(health.run().await, []);
+    let degraded = health.degraded();
+    assert_eq!(degraded[0].component, "channels/other");
+    assert!(degraded[0].reason.contains("a checksum of its manifest"), "{degraded:?}");
+    let transport = world.connect(&peer).await;
+    let org = world.network.org(1);
+    let channels = call(&transport, &org.client, None, "cscc", &[b"GetChannels"]).await;
+    let channels = ChannelQueryResponse::decode(channels.response.unwrap().payload).unwrap();
+    let names: Vec<_> = channels.channels.iter().map(|one| one.channel_id.as_str()).collect();
+    assert_eq!(names, ["other", CHANNEL]);
+    // It cannot be joined over.
+    let joined = peer.channels().join(world.network.genesis("other")).await;
+    assert!(joined.unwrap_err().to_string().contains("already"));
+    peer.channels().reaches(&other, |state| matches!(state, Some(State::Failed(_)))).await;
+    drop(transport);
     peer.shutdown().await;
 }

@@ -4,35 +4,35 @@
 //! config is changed update by update, peers of members join. It looks at the nodes first and
 //! keeps nothing from call to call, so that it may be interrupted anywhere.
 
+mod peers;
+mod updates;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::future::join_all;
-use tokio::time::{Instant, sleep};
-use weft_client::{ClientError, Participation};
-use weft_config::{Bundle, Consensus, Endpoint, RaftConsenter, block as config_block, update};
-use weft_protos::common::{Block, Envelope, Status};
-use weft_types::{ChannelId, Timestamp};
+use tokio::time::Instant;
+use weft_client::ClientError;
+use weft_config::{Bundle, Consensus, Endpoint, RaftConsenter, block as config_block};
+use weft_protos::common::Block;
+use weft_types::ChannelId;
 
 pub use super::signatures::{NeedsSignatures, SignedUpdate};
 
 use super::access::{Access, NodeRef};
 use super::consenters::{self, Chain, Standing, Step};
-use super::joining::{self, Joins, With};
-use super::observe::{Observation, OrdererChannel, observe};
-use super::signatures::{Signatories, Verdict};
+use super::joining::{self, Joins, Known, With};
+use super::observe::{Observation, OrdererChannel, PeerFacts, observe};
 use super::{LedgerError, Refused, Waiting, told};
 use crate::channel_config::{self, DesiredChannel, Edit};
+use peers::first_blocks;
+use updates::Edited;
 
 /// How long one call goes on making changes before it leaves the rest to the next.
 const BUDGET: Duration = Duration::from_secs(8);
 /// Time for a config update to get on the ledger, and for a peer that has just joined to catch
 /// up, before the next call looks again.
 const SETTLE: Duration = Duration::from_secs(3);
-/// How often, and at which distance, an orderer is asked again before it counts as having lost
-/// its ledger.
-const CONFIRMATIONS: usize = 3;
-const CONFIRM_EVERY: Duration = Duration::from_millis(500);
 /// How often something that comes soon is looked for.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -56,6 +56,9 @@ pub struct ChannelInput<'a> {
     /// The greatest height that was ever reported, 0 for none. A channel that is known to have
     /// had blocks is not begun a second time when no orderer has it any more.
     pub known_height: u64,
+    /// Whether the channel is known never to have begun: its genesis block was made by whoever
+    /// calls, who has kept a record since and has seen it nowhere.
+    pub never_begun: bool,
 }
 
 /// How the config on the ledger stands to what is wanted.
@@ -78,6 +81,8 @@ pub struct ChannelOutcome {
     pub did: Vec<String>,
     /// The config.
     pub config: ConfigState,
+    /// What keeps orderers from serving the channel; `None` where nothing does.
+    pub orderers: Option<Waiting>,
     /// What the peers lack; `None` when every one has joined and keeps up.
     pub peers: Option<Waiting>,
     /// Number of the config on the ledger.
@@ -114,7 +119,7 @@ pub async fn converge(
     let mut run = Run::start(access, *input).await?;
     let config = run.change().await?;
     let peers = run.join_peers().await;
-    Ok(run.outcome(config, peers))
+    run.outcome(config, peers)
 }
 
 /// Makes an orderer leave a channel and delete its ledger of it; `false` when it had not joined.
@@ -223,6 +228,10 @@ struct Run<'a> {
     input: ChannelInput<'a>,
     id: &'a ChannelId,
     founders: Bundle,
+    /// SHA-256 of the header of the genesis block, hexadecimal.
+    genesis_hash: String,
+    /// The same of the ledgers that peers have.
+    peers_begin: BTreeMap<String, String>,
     seen: Observation,
     current: Option<Current>,
     did: Vec<String>,
@@ -238,16 +247,36 @@ impl<'a> Run<'a> {
         let deadline = Instant::now() + BUDGET;
         let nodes: Vec<NodeRef> = input.orderers.iter().chain(input.peers).cloned().collect();
         let seen = observe(access, &nodes).await;
-        let mut run =
-            Run { access, input, id, founders, seen, current: None, did: Vec::new(), deadline };
+        let genesis_hash = hash_of(input.genesis);
+        let peers_begin = first_blocks(access, input.peers, &seen, id).await;
+        let (current, did) = (None, Vec::new());
+        let mut run = Run {
+            access,
+            input,
+            id,
+            founders,
+            genesis_hash,
+            peers_begin,
+            seen,
+            current,
+            did,
+            deadline,
+        };
+        run.set_aside();
         run.read().await;
         Ok(run)
+    }
+
+    /// Ledgers of an earlier channel of this name count for nothing.
+    fn set_aside(&mut self) {
+        self.seen.set_aside(self.id.as_str(), &self.genesis_hash, &self.peers_begin);
     }
 
     async fn look_again(&mut self) {
         let nodes: Vec<NodeRef> =
             self.input.orderers.iter().chain(self.input.peers).cloned().collect();
         self.seen.again(self.access, &nodes).await;
+        self.set_aside();
         self.read().await;
     }
 
@@ -289,8 +318,7 @@ impl<'a> Run<'a> {
 
     async fn step(&mut self) -> Result<Progress, LedgerError> {
         let standings = self.standings()?;
-        let known = self.height().max(self.input.known_height);
-        match joining::decide(&standings, known) {
+        match self.joins(&standings) {
             Joins::Wait(waiting) => return Ok(waiting.into()),
             Joins::Refuse(refused) => return Ok(Progress::Settled(ConfigState::Refused(refused))),
             Joins::Join(joins) => {
@@ -311,12 +339,7 @@ impl<'a> Run<'a> {
         match consenters::decide(&standings, self.height()) {
             Step::Wait(waiting) => Ok(waiting.into()),
             Step::Refuse(refused) => Ok(Progress::Settled(ConfigState::Refused(refused))),
-            Step::Change { edit, why } => {
-                if let Some(waiting) = self.not_lost_after_all(&standings, &edit).await {
-                    return Ok(waiting.into());
-                }
-                self.change_consenters(&bundle, &edit, why).await
-            }
+            Step::Change { edit, why } => self.change_consenters(&bundle, &edit, why).await,
             Step::Done => Ok(Progress::Settled(match pending {
                 Some(needed) => ConfigState::NeedsSignatures(needed),
                 None => ConfigState::InSync,
@@ -324,24 +347,37 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// An orderer that opens a channel again after a failure does not show it for a moment. One
-    /// that is about to be removed for having lost its ledger is asked some times more.
-    async fn not_lost_after_all(&self, standings: &[Standing], edit: &Edit) -> Option<Waiting> {
-        let Edit::RemoveConsenter(endpoint) = edit else { return None };
-        let lost = standings.iter().find(|one| one.endpoint == *endpoint)?;
-        let node = self.input.orderers.iter().find(|node| node.endpoint == *endpoint)?;
-        if !lost.wanted || lost.chain != Chain::Missing {
-            return None;
+    fn chain_at(&self, node: &NodeRef) -> Chain {
+        let channel = self.id.as_str();
+        let Some(facts) = self.seen.orderers.get(&node.name) else { return Chain::Unknown };
+        if let Some(genesis) = facts.foreign.get(channel) {
+            return Chain::Foreign(genesis.clone());
         }
-        for _ in 0..CONFIRMATIONS {
-            sleep(CONFIRM_EVERY).await;
-            let call = async { self.access.participation(node)?.channel(self.id).await };
-            if !matches!(self.access.within(node, "its channel", call).await, Ok(None)) {
-                let message = format!("{} may be about to open the channel", node.name);
-                return Some(Waiting::new("CatchingUp", message));
-            }
+        match facts.channels.as_ref().map(|channels| channels.get(channel)) {
+            None => Chain::Unknown,
+            Some(None) => Chain::Missing,
+            Some(Some(chain)) => Chain::Has(chain.clone()),
         }
-        None
+    }
+
+    fn joins(&self, standings: &[Standing]) -> Joins {
+        let channel = self.id.as_str();
+        let peers =
+            self.input.peers.iter().map(|node| (&node.name, self.seen.peers.get(&node.name)));
+        let silent = |facts: Option<&PeerFacts>| {
+            let heights = facts.and_then(|facts| facts.heights.as_ref());
+            // One that has joined and tells no height may have any.
+            heights.is_none_or(|heights| heights.get(channel) == Some(&0))
+        };
+        let silent: Vec<String> =
+            peers.filter(|(_, facts)| silent(*facts)).map(|(name, _)| name.clone()).collect();
+        let known = Known {
+            recorded: self.input.known_height,
+            at_peers: self.seen.height_at_peers(channel),
+            silent_peers: &silent,
+            never_begun: self.input.never_begun,
+        };
+        joining::decide(standings, known)
     }
 
     /// Every orderer that runs, is wanted or is a consenter.
@@ -365,12 +401,7 @@ impl<'a> Run<'a> {
         };
         let mut all: Vec<Standing> = Vec::new();
         for node in self.input.orderers {
-            let facts = self.seen.orderers.get(&node.name).and_then(|f| f.channels.as_ref());
-            let chain = match facts.map(|channels| channels.get(self.id.as_str())) {
-                None => Chain::Unknown,
-                Some(None) => Chain::Missing,
-                Some(Some(chain)) => Chain::Has(chain.clone()),
-            };
+            let chain = self.chain_at(node);
             all.push(standing(node.name.clone(), &node.endpoint, chain));
         }
         let wanted = self.input.desired.orderers.iter().map(|one| &one.endpoint);
@@ -421,213 +452,12 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn signatories(&self) -> Result<Signatories<'a>, LedgerError> {
-        let no_admin = |holder: &str| LedgerError::NoAdmin { holder: holder.to_owned() };
-        let others = self.input.signers.iter().map(String::as_str);
-        let others = others.filter(|holder| *holder != self.input.ordering);
-        let admins = std::iter::once(self.input.ordering)
-            .chain(others)
-            .map(|holder| self.access.admin(holder).ok_or_else(|| no_admin(holder)))
-            .map(|admin| admin.map(|admin| admin.signer.as_ref()))
-            .collect::<Result<_, _>>()?;
-        Ok(Signatories { admins, given: self.input.signatures, now: now() })
-    }
-
-    fn judge(&self, bundle: &Bundle, edits: &[Edit]) -> Result<Verdict, LedgerError> {
-        let next = channel_config::apply(bundle.config(), self.input.desired, edits)?;
-        let update = update::compute(self.id, bundle.config(), &next).map_err(|error| {
-            LedgerError::Update { channel: self.id.clone(), what: error.to_string() }
-        })?;
-        self.signatories()?.judge(bundle, &update)
-    }
-
-    /// Changes everything but the consenters: all of it in one update if those who sign here
-    /// may; else what they may, and the rest is left to others.
-    async fn edit(&mut self, bundle: &Bundle) -> Result<Edited, LedgerError> {
-        let edits = channel_config::differences(bundle.config(), self.input.desired)?;
-        if edits.is_empty() {
-            return Ok(Edited::Nothing);
-        }
-        let needed = match self.judge(bundle, &edits)? {
-            Verdict::Enough(envelope) => return self.send_edits(bundle, &edits, *envelope).await,
-            Verdict::Missing(needed) => needed,
-        };
-        let mut able = Vec::new();
-        for edit in &edits {
-            if matches!(self.judge(bundle, std::slice::from_ref(edit))?, Verdict::Enough(_)) {
-                able.push(edit.clone());
-            }
-        }
-        if !able.is_empty()
-            && let Verdict::Enough(envelope) = self.judge(bundle, &able)?
-        {
-            return self.send_edits(bundle, &able, *envelope).await;
-        }
-        let message = format!("to {}: {}", list(&edits), needed.message);
-        Ok(Edited::Needs(NeedsSignatures { message, ..needed }))
-    }
-
-    async fn send_edits(
-        &mut self,
-        bundle: &Bundle,
-        edits: &[Edit],
-        envelope: Envelope,
-    ) -> Result<Edited, LedgerError> {
-        let why = format!("Changed the config of channel {}: {}", self.id, list(edits));
-        Ok(Edited::Sent(self.send(bundle, envelope, why).await))
-    }
-
-    async fn change_consenters(
-        &mut self,
-        bundle: &Bundle,
-        edit: &Edit,
-        why: String,
-    ) -> Result<Progress, LedgerError> {
-        let why = format!("{why} (channel {})", self.id);
-        match self.judge(bundle, std::slice::from_ref(edit))? {
-            Verdict::Enough(envelope) => Ok(self.send(bundle, *envelope, why).await),
-            Verdict::Missing(needed) => Ok(Progress::Settled(ConfigState::NeedsSignatures(needed))),
-        }
-    }
-
-    /// Sends an update to the leader, else to whichever orderer takes it, and looks for a moment
-    /// whether it gets on the ledger.
-    async fn send(&mut self, bundle: &Bundle, envelope: Envelope, why: String) -> Progress {
-        let leader = self.seen.leader(self.id.as_str()).map(str::to_owned);
-        let mut orderers: Vec<&NodeRef> =
-            self.input.orderers.iter().filter(|node| self.chain(node).is_some()).collect();
-        orderers.sort_by_key(|node| Some(&node.name) != leader.as_ref());
-        let mut last = "no orderer has the channel".to_owned();
-        for node in orderers {
-            let call = async {
-                let orderer = self.access.orderer(node, self.input.ordering)?;
-                orderer.broadcast(envelope.clone()).await
-            };
-            match self.access.within(node, "a config update", call).await {
-                Ok(()) => {
-                    if !self.is_on_ledger(node, bundle.sequence() + 1).await {
-                        let message = "an update was sent and is not on the ledger yet";
-                        return Waiting::new("ChangingConfig", message).into();
-                    }
-                    self.did.push(why);
-                    return Progress::Changed;
-                }
-                Err(error) => {
-                    last = told(&error);
-                    if is_refusal(&error) {
-                        return self.after_refusal(bundle, last).await;
-                    }
-                }
-            }
-        }
-        Waiting::new("OrderersNotReady", format!("no orderer takes a config update: {last}")).into()
-    }
-
-    /// Another party may have changed the config meanwhile; then the update is made anew.
-    async fn after_refusal(&mut self, bundle: &Bundle, why: String) -> Progress {
-        self.read().await;
-        let moved = |current: &Current| current.bundle.sequence() != bundle.sequence();
-        if self.current.as_ref().is_some_and(moved) {
-            return Progress::Changed;
-        }
-        Waiting::new("UpdateRefused", format!("the orderers refuse a config update: {why}")).into()
-    }
-
-    async fn is_on_ledger(&self, node: &NodeRef, sequence: u64) -> bool {
-        let deadline = Instant::now() + SETTLE;
-        let Ok(participation) = self.access.participation(node) else { return false };
-        while Instant::now() < deadline {
-            if self.sequence_at(node, &participation).await.is_some_and(|at| at >= sequence) {
-                return true;
-            }
-            sleep(POLL).await;
-        }
-        false
-    }
-
-    async fn sequence_at(&self, node: &NodeRef, participation: &Participation) -> Option<u64> {
-        let block = self
-            .access
-            .within(node, "the config", participation.config_block(self.id))
-            .await
-            .ok()??;
-        let (_, config) = config_block::config_from_block(&block).ok()?;
-        Some(config.sequence)
-    }
-
-    /// Peers of members join, and what is still missing then.
-    async fn join_peers(&mut self) -> Option<Waiting> {
-        let Some(members) = self.current.as_ref().map(|current| members_of(&current.bundle)) else {
-            return Some(Waiting::new("ChannelNotReady", "the channel has not begun yet"));
-        };
-        let peers: Vec<&NodeRef> = (self.input.peers.iter())
-            .filter(|node| members.iter().any(|member| *member == node.msp_id.as_str()))
-            .collect();
-        if self.join_missing(&peers).await {
-            let deadline = Instant::now() + SETTLE;
-            self.look_at_peers().await;
-            while self.peers_lack(&peers).is_some() && Instant::now() < deadline {
-                sleep(POLL).await;
-                self.look_at_peers().await;
-            }
-        }
-        self.peers_lack(&peers)
-    }
-
-    async fn look_at_peers(&mut self) {
-        self.seen.again(self.access, self.input.peers).await;
-    }
-
-    async fn join_missing(&mut self, peers: &[&NodeRef]) -> bool {
-        let missing = peers.iter().filter(|node| {
-            let heights = self.seen.peers.get(&node.name).and_then(|facts| facts.heights.as_ref());
-            heights.is_some_and(|heights| !heights.contains_key(self.id.as_str()))
-        });
-        let (access, genesis) = (self.access, self.input.genesis);
-        let joining = missing.map(|node| async move {
-            let call = async { access.peer(node)?.join(genesis).await };
-            (node.name.clone(), access.within(node, "joining the channel", call).await)
-        });
-        let joined = join_all(joining).await;
-        let mut any = false;
-        for (name, result) in joined {
-            match result {
-                Ok(()) => {
-                    any = true;
-                    self.did.push(format!("Joined {name} to channel {}", self.id));
-                }
-                Err(error) => self.note(&name, &error),
-            }
-        }
-        any
-    }
-
-    fn peers_lack(&self, peers: &[&NodeRef]) -> Option<Waiting> {
-        let newest = self.height();
-        let lacks = peers.iter().filter_map(|node| {
-            let facts = self.seen.peers.get(&node.name)?;
-            let name = &node.name;
-            let Some(heights) = &facts.heights else {
-                return Some(("PeersNotReady", format!("{name} does not answer")));
-            };
-            match heights.get(self.id.as_str()) {
-                None => {
-                    let why = facts.problem.as_deref().unwrap_or("it is about to");
-                    Some(("PeersNotReady", format!("{name} has not joined: {why}")))
-                }
-                Some(height) if height + OrdererChannel::LAG < newest || *height == 0 => {
-                    Some(("CatchingUp", format!("{name} has {height} of {newest} blocks")))
-                }
-                Some(_) => None,
-            }
-        });
-        let lacks: Vec<_> = lacks.collect();
-        let reason = lacks.first()?.0;
-        let all: Vec<_> = lacks.into_iter().map(|(_, message)| message).collect();
-        Some(Waiting::new(reason, all.join("; ")))
-    }
-
-    fn outcome(self, config: ConfigState, peers: Option<Waiting>) -> ChannelOutcome {
+    fn outcome(
+        self,
+        config: ConfigState,
+        peers: Option<Waiting>,
+    ) -> Result<ChannelOutcome, LedgerError> {
+        let orderers = consenters::troubles(&self.standings()?);
         let channel = self.id.as_str();
         let bundle = self.current.as_ref().map(|current| &current.bundle);
         let consenters = bundle.map(consenters_of).unwrap_or_default();
@@ -640,8 +470,9 @@ impl<'a> Run<'a> {
             bundle.is_some() && !self.is_wanted(&node.endpoint) && !is_consenter(&node.endpoint)
         });
         let heights = self.seen.heights(channel);
-        ChannelOutcome {
+        Ok(ChannelOutcome {
             config,
+            orderers,
             peers,
             sequence: bundle.map(Bundle::sequence),
             members: bundle.map(members_of).unwrap_or_default(),
@@ -653,31 +484,17 @@ impl<'a> Run<'a> {
             removable: removable.map(|node| node.name.clone()).collect(),
             did: self.did,
             observation: self.seen,
-        }
+        })
     }
 }
 
-/// What became of the differences that are not consenters.
-enum Edited {
-    Nothing,
-    Sent(Progress),
-    Needs(NeedsSignatures),
+/// SHA-256 of a block's header, hexadecimal.
+fn hash_of(block: &Block) -> String {
+    let header = block.header.clone().unwrap_or_default();
+    weft_types::block::header_hash(&header).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn members_of(bundle: &Bundle) -> Vec<String> {
     let application = bundle.application().into_iter();
     application.flat_map(|one| one.msp_ids()).map(ToString::to_string).collect()
-}
-
-fn list(edits: &[Edit]) -> String {
-    edits.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-}
-
-/// Whether an orderer said no to an envelope, as opposed to not being able to take it.
-fn is_refusal(error: &ClientError) -> bool {
-    matches!(error, ClientError::Broadcast { status: Status::BadRequest | Status::Forbidden, .. })
-}
-
-fn now() -> Timestamp {
-    Timestamp::from_system_time(std::time::SystemTime::now())
 }

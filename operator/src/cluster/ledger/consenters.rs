@@ -27,7 +27,10 @@ pub enum Chain {
     Unknown,
     /// It has not joined the channel.
     Missing,
-    /// It has joined.
+    /// It has a ledger of an earlier channel of this name, which begins with the genesis block of
+    /// this hash.
+    Foreign(String),
+    /// It has joined, and may have failed.
     Has(OrdererChannel),
 }
 
@@ -96,9 +99,27 @@ pub fn decide(orderers: &[Standing], height: u64) -> Step {
 }
 
 impl Standing {
-    /// A ledger of more than the genesis block that others have and this orderer has not.
+    /// A ledger of more than the genesis block that others have and this orderer has not. One that
+    /// has failed is there, and a foreign one says nothing of what was voted.
     fn has_lost(&self, height: u64) -> bool {
         self.chain == Chain::Missing && height > 1
+    }
+
+    /// How many blocks it surely has; `None` when it does not say, or has none of this channel.
+    pub(super) fn height(&self) -> Option<u64> {
+        match &self.chain {
+            Chain::Has(chain) if !(chain.has_failed() && chain.height == 0) => Some(chain.height),
+            _ => None,
+        }
+    }
+
+    /// Whether it may have more than it says: it is silent, or its ledger cannot be read.
+    pub(super) fn is_silent(&self) -> bool {
+        match &self.chain {
+            Chain::Unknown => true,
+            Chain::Has(chain) => chain.has_failed(),
+            Chain::Missing | Chain::Foreign(_) => false,
+        }
     }
 
     fn takes_part(&self, height: u64) -> bool {
@@ -108,6 +129,35 @@ impl Standing {
     fn leads(&self) -> bool {
         matches!(&self.chain, Chain::Has(chain) if chain.is_leader)
     }
+
+    /// What keeps an orderer that should serve the channel from doing so and goes not away by
+    /// itself.
+    fn trouble(&self) -> Option<(&'static str, String)> {
+        let name = &self.name;
+        match &self.chain {
+            _ if !self.listed && !self.wanted => None,
+            Chain::Foreign(genesis) => Some((
+                "ForeignLedger",
+                format!(
+                    "{name} has a ledger of an earlier channel of this name (genesis block \
+                     {genesis}): remove the channel there"
+                ),
+            )),
+            Chain::Has(chain) if chain.has_failed() => {
+                let why = chain.failure.as_deref().unwrap_or("it does not say why");
+                Some(("ChannelFailed", format!("the channel has failed at {name}: {why}")))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What keeps orderers from serving the channel; `None` where nothing does.
+pub fn troubles(orderers: &[Standing]) -> Option<Waiting> {
+    let troubles: Vec<_> = orderers.iter().filter_map(Standing::trouble).collect();
+    let reason = troubles.first()?.0;
+    let all: Vec<_> = troubles.into_iter().map(|(_, message)| message).collect();
+    Some(Waiting::new(reason, all.join("; ")))
 }
 
 fn quorum(members: usize) -> usize {
@@ -222,7 +272,7 @@ impl<'a> Cluster<'a> {
         let settling = |one: &&Standing| {
             one.listed
                 && one.current_certificate
-                && matches!(&one.chain, Chain::Has(chain) if chain.status != "failed")
+                && matches!(&one.chain, Chain::Has(chain) if !chain.has_failed())
                 && !one.takes_part(self.height)
         };
         let one = self.all.iter().find(settling)?;
@@ -234,7 +284,8 @@ impl<'a> Cluster<'a> {
         let each = missing.iter().map(|one| match &one.chain {
             Chain::Unknown => format!("{} does not answer", one.name),
             Chain::Missing => format!("{} has yet to join", one.name),
-            Chain::Has(chain) if chain.status == "failed" => format!("{} has failed", one.name),
+            Chain::Foreign(_) => format!("{} has another ledger of this name", one.name),
+            Chain::Has(chain) if chain.has_failed() => format!("{} has failed", one.name),
             Chain::Has(chain) => {
                 format!("{} has {} of {} blocks", one.name, chain.height, self.height)
             }

@@ -2,7 +2,7 @@ use super::super::observe::Role;
 use super::*;
 
 /// Reads `name:flags`. Flags: `w` wanted, `l` listed, `c` its certificate is not the config's;
-/// `?` silent, `x` without the channel, `F` failed, `b` far behind, `q` quarantined, `L` leads,
+/// `?` silent, `x` without the channel, `o` with an older channel of that name, `F` failed, `b` far behind, `q` quarantined, `L` leads,
 /// `f` follower; a listed one without any of these takes part.
 fn standing(text: &str) -> Standing {
     let (name, flags) = text.split_once(':').unwrap();
@@ -20,6 +20,8 @@ fn standing(text: &str) -> Standing {
         is_leader: has('L'),
         role: Some(role),
         term: 2,
+        failure: has('F').then(|| "no space left".to_owned()),
+        ..OrdererChannel::default()
     };
     Standing {
         name: name.to_owned(),
@@ -30,6 +32,7 @@ fn standing(text: &str) -> Standing {
         chain: match () {
             () if has('?') => Chain::Unknown,
             () if has('x') => Chain::Missing,
+            () if has('o') => Chain::Foreign("abc".to_owned()),
             () => Chain::Has(chain),
         },
     }
@@ -129,4 +132,32 @@ fn certificates_are_exchanged_one_by_one() {
     check("a:wlL b:wlb c:wlc", "wait CatchingUp");
     check("a:wlL b:wlq c:wl d:wlc", "wait CatchingUp");
     check("a:wlL b:wlc c:wl d:wf", "exchange b");
+}
+
+#[test]
+fn an_orderer_whose_channel_has_failed_has_not_lost_it() {
+    // A full disk, or a channel that is opened again: whatever it says, it stays a consenter.
+    check("a:wlL b:wl c:wlF", "done");
+    check("a:wlL b:wlF c:wlF", "done");
+    check("a:wlL b:wl c:wlFb", "done");
+    check("a:wlL b:wl c:wlF d:wlx", "wait NoQuorum");
+    check("a:wlL b:wl c:wl d:wlF e:wlx", "remove e");
+    let all = ["a:wlL", "b:wl", "c:wlF"].map(standing);
+    let trouble = troubles(&all).unwrap();
+    assert_eq!(trouble.reason, "ChannelFailed");
+    assert_eq!(trouble.message, "the channel has failed at c: no space left");
+    assert_eq!(troubles(&all[..2]), None);
+    // What is neither wanted nor listed troubles nobody.
+    assert_eq!(troubles(&[standing("d:F"), standing("e:o")]), None);
+}
+
+#[test]
+fn an_older_channel_of_that_name_takes_no_part_and_is_told() {
+    check("a:wlL b:wl c:wlo", "done");
+    check("a:wlL b:wlo c:wlo", "done");
+    check("a:wlL b:wl c:wl d:wo", "wait CatchingUp");
+    check("a:wlL b:wl? c:wlo d:wf", "wait NoQuorum");
+    let trouble = troubles(&["a:wlL", "c:wlo"].map(standing)).unwrap();
+    assert_eq!(trouble.reason, "ForeignLedger");
+    assert!(trouble.message.contains("c has a ledger") && trouble.message.contains("abc"));
 }

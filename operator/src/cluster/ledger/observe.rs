@@ -30,7 +30,7 @@ pub enum Role {
 }
 
 /// What an orderer says of a channel that it has joined.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OrdererChannel {
     /// Number of blocks.
     pub height: u64,
@@ -44,6 +44,10 @@ pub struct OrdererChannel {
     pub role: Option<Role>,
     /// Its term; 0 when it has none or does not say.
     pub term: u64,
+    /// SHA-256 of the header of block 0, hexadecimal, if it says it.
+    pub genesis: Option<String>,
+    /// Why it has failed, if it has.
+    pub failure: Option<String>,
 }
 
 /// What is known of an orderer.
@@ -53,6 +57,8 @@ pub struct OrdererFacts {
     pub healthy: bool,
     /// The channels that it has joined; `None` when it does not answer.
     pub channels: Option<BTreeMap<String, OrdererChannel>>,
+    /// Of those that were set aside: the hash of the genesis block that they begin with.
+    pub foreign: BTreeMap<String, String>,
     /// SHA-256 of the TLS certificate that it serves with.
     pub served_tls: Option<[u8; 32]>,
     /// What is wrong with it, or why something is not known.
@@ -67,6 +73,10 @@ pub struct PeerFacts {
     /// Heights of the channels that it has joined, 0 for one of which it cannot tell yet;
     /// `None` when it does not answer.
     pub heights: Option<BTreeMap<String, u64>>,
+    /// Channels that have failed there, each with the reason.
+    pub failures: BTreeMap<String, String>,
+    /// Channels that were set aside: the hash of the genesis block that they begin with.
+    pub foreign: BTreeMap<String, String>,
     /// SHA-256 of the TLS certificate that it serves with.
     pub served_tls: Option<[u8; 32]>,
     /// What is wrong with it, or why something is not known.
@@ -129,6 +139,31 @@ impl Observation {
     /// The greatest height of a channel at any node.
     pub fn height(&self, channel: &str) -> u64 {
         self.heights(channel).into_values().max().unwrap_or(0)
+    }
+
+    /// The greatest height of a channel at any peer.
+    pub fn height_at_peers(&self, channel: &str) -> u64 {
+        let heights = self.peers.values().filter_map(|facts| facts.heights.as_ref());
+        heights.filter_map(|heights| heights.get(channel)).copied().max().unwrap_or(0)
+    }
+
+    /// Sets aside, of a channel, the ledgers that do not begin with the genesis block of this hash:
+    /// they are of an earlier channel of that name. Their heights and configs count for nothing,
+    /// and they are not missing either. `peers` are the hashes that peers' ledgers begin with.
+    pub fn set_aside(&mut self, channel: &str, genesis: &str, peers: &BTreeMap<String, String>) {
+        for facts in self.orderers.values_mut() {
+            let own = facts.channels.as_ref().and_then(|all| all.get(channel)?.genesis.clone());
+            if let Some(own) = own.filter(|own| own != genesis) {
+                facts.channels.as_mut().and_then(|all| all.remove(channel));
+                facts.foreign.insert(channel.to_owned(), own);
+            }
+        }
+        for (name, facts) in &mut self.peers {
+            if let Some(own) = peers.get(name).filter(|own| *own != genesis) {
+                facts.heights.as_mut().and_then(|all| all.remove(channel));
+                facts.foreign.insert(channel.to_owned(), own.clone());
+            }
+        }
     }
 
     /// Whether an orderer leads any channel.
@@ -207,6 +242,11 @@ impl OrdererChannel {
         self.status == "active" && self.height.saturating_add(Self::LAG) >= height
     }
 
+    /// Whether it is out of service. What it says of its height may be less than what it has.
+    pub fn has_failed(&self) -> bool {
+        self.status == "failed"
+    }
+
     /// Whether it is a consenter whose vote and log count.
     pub fn takes_part(&self, height: u64) -> bool {
         let votes = !matches!(self.role, Some(Role::Quarantined | Role::Observer));
@@ -243,7 +283,13 @@ async fn ask_orderer(access: &Access, node: &NodeRef) -> OrdererFacts {
     for (name, channel) in channels.iter_mut().flatten() {
         channel.measure(name, &samples);
     }
-    OrdererFacts { healthy, channels, served_tls: problem.ok(served), problem: problem.0 }
+    OrdererFacts {
+        healthy,
+        channels,
+        served_tls: problem.ok(served),
+        problem: problem.0,
+        ..OrdererFacts::default()
+    }
 }
 
 async fn ask_peer(access: &Access, node: &NodeRef) -> PeerFacts {
@@ -253,11 +299,19 @@ async fn ask_peer(access: &Access, node: &NodeRef) -> PeerFacts {
     let (heights, healthy, served) = join3(heights, healthy, served).await;
     let mut problem = Problem::default();
     let heights = problem.ok(heights);
-    let healthy = problem.ok(healthy).is_some();
-    PeerFacts { healthy, heights, served_tls: problem.ok(served), problem: problem.0 }
+    let failures = problem.ok(healthy);
+    PeerFacts {
+        healthy: failures.is_some(),
+        heights,
+        failures: failures.unwrap_or_default(),
+        served_tls: problem.ok(served),
+        problem: problem.0,
+        ..PeerFacts::default()
+    }
 }
 
-type Operational = (Result<(), ClientError>, Result<Vec<Sample>, ClientError>);
+type Failures = BTreeMap<String, String>;
+type Operational = (Result<Failures, ClientError>, Result<Vec<Sample>, ClientError>);
 
 async fn ask_operations(access: &Access, node: &NodeRef) -> Operational {
     let metrics = async {
@@ -274,10 +328,10 @@ async fn ask_operations(access: &Access, node: &NodeRef) -> Operational {
 }
 
 /// A node whose operations are not served to us is well when it answers at all.
-async fn health(access: &Access, node: &NodeRef) -> Result<(), ClientError> {
+async fn health(access: &Access, node: &NodeRef) -> Result<Failures, ClientError> {
     match access.operations(node) {
         Some(operations) => operations.healthy().await,
-        None => Ok(()),
+        None => Ok(Failures::new()),
     }
 }
 
@@ -300,9 +354,9 @@ async fn orderer_channels(
             height: info.height,
             relation: info.consensus_relation,
             status: info.status,
-            is_leader: false,
-            role: None,
-            term: 0,
+            genesis: info.genesis_hash,
+            failure: info.failure,
+            ..OrdererChannel::default()
         };
         channels.insert(info.name, channel);
     }

@@ -8,6 +8,7 @@ fn channel(relation: &str, height: u64, term: u64, role: Role) -> OrdererChannel
         is_leader: role == Role::Leader,
         role: Some(role),
         term,
+        ..OrdererChannel::default()
     }
 }
 
@@ -70,4 +71,26 @@ fn a_node_that_does_not_answer_is_known_as_such() {
     let seen = observation(vec![voter(), OrdererFacts::default()]);
     assert!(seen.answered("o0") && !seen.answered("o1") && !seen.answered("o2"));
     assert_eq!(seen.heights("supply"), BTreeMap::from([("o0".to_owned(), 9)]));
+}
+
+#[test]
+fn a_ledger_of_an_earlier_channel_of_that_name_counts_for_nothing() {
+    let with = |genesis: Option<&str>, height| {
+        let facts = channel("consenter", height, 7, Role::Leader);
+        orderer(Some(OrdererChannel { genesis: genesis.map(str::to_owned), ..facts }))
+    };
+    let mut seen = observation(vec![with(Some("new"), 3), with(Some("old"), 500), with(None, 2)]);
+    let peer = |height| PeerFacts {
+        heights: Some([("supply".to_owned(), height)].into()),
+        ..PeerFacts::default()
+    };
+    seen.peers = [("p0".to_owned(), peer(3)), ("p1".to_owned(), peer(900))].into();
+    let peers = [("p0".to_owned(), "new".to_owned()), ("p1".to_owned(), "old".to_owned())].into();
+    seen.set_aside("supply", "new", &peers);
+    assert_eq!(seen.height("supply"), 3);
+    assert_eq!(seen.heights("supply").into_keys().collect::<Vec<_>>(), ["o0", "o2", "p0"]);
+    assert_ne!(seen.leader("supply"), Some("o1"));
+    assert!(seen.answered("o1") && seen.answered("p1"), "they are known, and not missing");
+    let old = [("supply".to_owned(), "old".to_owned())].into();
+    assert_eq!((&seen.orderers["o1"].foreign, &seen.peers["p1"].foreign), (&old, &old));
 }

@@ -355,7 +355,7 @@ impl Channel {
     }
 
     /// Whether it failed in a way that opening it again may cure, as on a full disk.
-    pub(crate) fn may_reopen(&self) -> bool {
+    pub fn may_reopen(&self) -> bool {
         self.reopen.load(Ordering::Acquire)
     }
 
@@ -495,16 +495,12 @@ impl Channel {
                 Err(error) => warn!(channel = %self.id, %error, "skipped a TLS authority"),
             }
         }
-        let source = self.root_source();
+        let source = root_source(&self.id);
         for set in [self.context.tls.server_roots(), self.context.tls.client_roots()] {
             for refused in set.set(&source, roots.clone()) {
                 debug!(channel = %self.id, reason = refused.reason, "skipped a TLS authority");
             }
         }
-    }
-
-    fn root_source(&self) -> String {
-        format!("channel/{}", self.id)
     }
 
     /// Ends the actor, with what is in flight written and leadership handed over if possible.
@@ -523,12 +519,12 @@ impl Channel {
         }
     }
 
-    /// Takes back what was published of the channel: it is being left.
-    pub(crate) fn retract(&self) {
-        let source = self.root_source();
-        self.context.tls.server_roots().remove(&source);
-        self.context.tls.client_roots().remove(&source);
-        self.context.metrics.forget(self.id.as_str());
+    /// Takes back what was published of a channel: it is being left.
+    pub(crate) fn retract(context: &Context, id: &ChannelId) {
+        let source = root_source(id);
+        context.tls.server_roots().remove(&source);
+        context.tls.client_roots().remove(&source);
+        context.metrics.forget(id.as_str());
     }
 
     /// A block for those who read the chain; from the disk it is read on another thread.
@@ -542,6 +538,10 @@ impl Channel {
         let store = self.store.clone();
         tokio::task::spawn_blocking(move || store.block(number)).await.unwrap_or(Ok(None))
     }
+}
+
+fn root_source(id: &ChannelId) -> String {
+    format!("channel/{id}")
 }
 
 fn lost(info: &str) -> Outcome {

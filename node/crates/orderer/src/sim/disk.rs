@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use weft_channels::{Created, Opened, Removal, Stores};
 use weft_consensus::sim::Rng;
 use weft_ledger::kv::memory::MemoryKv;
 use weft_ledger::kv::{Batch, Column, Direction, Durability, Entry, KeyRange, Kv, KvError, KvRead};
 use weft_types::ChannelId;
-
-use crate::store::Stores;
 
 /// The batches written, in their order, and how many of them are durable.
 #[derive(Default)]
@@ -18,6 +17,8 @@ struct State {
     journal: Vec<Batch>,
     durable: usize,
     made: bool,
+    /// Whether a join was brought to its end.
+    kept: bool,
     full: bool,
     stopped: bool,
 }
@@ -30,6 +31,17 @@ impl Disk {
     /// Whether there is a store, as after an unfinished join.
     pub fn is_made(&self) -> bool {
         self.0.lock().made
+    }
+
+    /// Whether the store is that of a channel which was joined.
+    pub fn is_kept(&self) -> bool {
+        self.0.lock().kept
+    }
+
+    /// Deletes the store.
+    pub fn wipe(&self) {
+        let full = self.0.lock().full;
+        *self.0.lock() = State { full, ..State::default() };
     }
 
     /// Lets it be full, or have room again.
@@ -103,19 +115,27 @@ impl Kv for Disk {
 }
 
 impl Stores for Disk {
-    fn open(&self, _: &ChannelId) -> Result<Arc<dyn Kv>, KvError> {
+    fn open(&self, channel: &ChannelId) -> Result<Opened, KvError> {
         let mut state = self.0.lock();
         (state.made, state.stopped) = (true, false);
-        Ok(Arc::new(self.clone()))
+        let kv = Arc::new(self.clone());
+        Ok(match state.kept {
+            true => Opened::Found(kv),
+            false => Opened::Created(kv, Created::new(channel.clone())),
+        })
+    }
+
+    fn keep(&self, _: &Created) -> Result<(), KvError> {
+        self.0.lock().kept = true;
+        Ok(())
     }
 
     fn list(&self) -> Result<Vec<ChannelId>, KvError> {
         Ok(if self.is_made() { vec![super::fixture::channel()] } else { Vec::new() })
     }
 
-    fn remove(&self, _: &ChannelId) -> Result<(), KvError> {
-        let full = self.0.lock().full;
-        *self.0.lock() = State { full, ..State::default() };
+    fn remove(&self, _: &Removal) -> Result<(), KvError> {
+        self.wipe();
         Ok(())
     }
 }

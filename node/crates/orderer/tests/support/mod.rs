@@ -2,21 +2,24 @@
 
 //! Orderers of a test network on the loopback address, with stores in memory.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc as std_mpsc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use prost::Message as _;
+use weft_channels::memory::MemoryStores;
+use weft_channels::{Created, Opened, Removal, Stores};
 use weft_client::{Connection, ConnectionSpec, Participation};
 use weft_config::{Bundle, Endpoint, block as config_block};
 use weft_ledger::kv::memory::MemoryKv;
 use weft_ledger::kv::{Batch, Column, Direction, Durability, Entry, KeyRange, Kv, KvError, KvRead};
 use weft_msp::{NodeMsp, SigningIdentity};
-use weft_orderer::{Orderer, OrdererHandle, OrdererParts, Stores};
+use weft_orderer::{Orderer, OrdererHandle, OrdererParts};
 use weft_protos::common::{Block, Config, Envelope, HeaderType, Status};
 use weft_rpc::tls::{ReloadingTls, RootSet, TlsIdentity};
 use weft_settings::OrdererSettings;
@@ -29,32 +32,83 @@ use weft_types::{ChannelId, Signer, Timestamp, block};
 /// Longest wait for anything.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Stores that outlive their orderer, on a disk that can be full.
-#[derive(Default)]
-pub struct MemoryStores {
-    kept: Mutex<BTreeMap<ChannelId, Arc<MemoryKv>>>,
+/// Stores that outlive their orderer, on a disk that can be full, some of them damaged.
+pub struct DiskStores {
+    kept: MemoryStores,
     full: Arc<AtomicBool>,
+    damaged: Mutex<BTreeSet<ChannelId>>,
+    held: Mutex<Option<Held>>,
 }
 
-impl MemoryStores {
+/// An opening that says that it has begun and waits for a word.
+struct Held {
+    reached: std_mpsc::Sender<()>,
+    go: std_mpsc::Receiver<()>,
+}
+
+impl Default for DiskStores {
+    fn default() -> Self {
+        let full = Arc::<AtomicBool>::default();
+        let disk = full.clone();
+        let make =
+            move || Arc::new(Disk { kept: Arc::default(), full: disk.clone() }) as Arc<dyn Kv>;
+        let kept = MemoryStores::new(make);
+        Self { kept, full, damaged: Mutex::default(), held: Mutex::default() }
+    }
+}
+
+impl DiskStores {
     pub fn set_full(&self, full: bool) {
         self.full.store(full, Ordering::SeqCst);
     }
+
+    /// Puts another orderer's ledger in the place of this one's.
+    pub fn put(&self, channel: &ChannelId, of: &DiskStores) {
+        let (kv, _) = of.kept.open(channel).unwrap().into_parts();
+        self.kept.put(channel.clone(), kv);
+    }
+
+    /// Holds the next opening back: what is received when it has begun, and what lets it go on.
+    pub fn hold(&self) -> (std_mpsc::Receiver<()>, std_mpsc::Sender<()>) {
+        let ((reached, begun), (open, go)) = (std_mpsc::channel(), std_mpsc::channel());
+        *self.held.lock() = Some(Held { reached, go });
+        (begun, open)
+    }
+
+    pub fn set_damaged(&self, channel: &str, damaged: bool) {
+        let channel = ChannelId::new(channel).unwrap();
+        let mut all = self.damaged.lock();
+        if damaged {
+            all.insert(channel)
+        } else {
+            all.remove(&channel)
+        };
+    }
 }
 
-impl Stores for MemoryStores {
-    fn open(&self, channel: &ChannelId) -> Result<Arc<dyn Kv>, KvError> {
-        let kept = self.kept.lock().entry(channel.clone()).or_default().clone();
-        Ok(Arc::new(Disk { kept, full: self.full.clone() }))
+impl Stores for DiskStores {
+    fn open(&self, channel: &ChannelId) -> Result<Opened, KvError> {
+        let held = self.held.lock().take();
+        if let Some(held) = held {
+            held.reached.send(()).unwrap();
+            held.go.recv().unwrap();
+        }
+        if self.damaged.lock().contains(channel) {
+            return Err(KvError::Corrupt { what: "a checksum of its manifest".to_owned() });
+        }
+        self.kept.open(channel)
+    }
+
+    fn keep(&self, created: &Created) -> Result<(), KvError> {
+        self.kept.keep(created)
     }
 
     fn list(&self) -> Result<Vec<ChannelId>, KvError> {
-        Ok(self.kept.lock().keys().cloned().collect())
+        self.kept.list()
     }
 
-    fn remove(&self, channel: &ChannelId) -> Result<(), KvError> {
-        self.kept.lock().remove(channel);
-        Ok(())
+    fn remove(&self, removal: &Removal) -> Result<(), KvError> {
+        self.kept.remove(removal)
     }
 }
 
@@ -130,7 +184,7 @@ pub struct Node {
     pub node: OrdererNode,
     /// What it signs as; can be renewed while it runs.
     pub msp: NodeMsp,
-    pub stores: Arc<MemoryStores>,
+    pub stores: Arc<DiskStores>,
     pub handle: Option<OrdererHandle>,
     pub participation: Option<String>,
     tls_root: weft_crypto::Certificate,
@@ -291,10 +345,25 @@ pub fn transaction(signer: &dyn Signer, content: &str) -> Envelope {
     envelope(HeaderType::EndorserTransaction, signer, content.to_owned().into())
 }
 
+/// A transaction on another channel.
+pub fn transaction_of(channel: &ChannelId, signer: &dyn Signer, content: &str) -> Envelope {
+    let kind = HeaderType::EndorserTransaction;
+    envelope_of(channel, kind, signer, content.to_owned().into())
+}
+
 pub fn envelope(kind: HeaderType, signer: &dyn Signer, data: Bytes) -> Envelope {
+    envelope_of(&channel(), kind, signer, data)
+}
+
+fn envelope_of(
+    channel: &ChannelId,
+    kind: HeaderType,
+    signer: &dyn Signer,
+    data: Bytes,
+) -> Envelope {
     let spec = EnvelopeSpec {
         header_type: kind,
-        channel_id: Some(channel()),
+        channel_id: Some(channel.clone()),
         data,
         timestamp: now(),
         nonce: tx::nonce(),

@@ -2,22 +2,26 @@
 //!
 //! [`Channel`] is what the peer's services see. What moves it on is elsewhere: blocks come through
 //! [`crate::deliver_client`] and are validated and written by [`crate::commit`]. [`Channels`] is the
-//! set of all channels; it joins new ones and opens those of earlier runs.
+//! set of all channels; it joins new ones, opens those of earlier runs, and opens again what has
+//! failed.
 
+mod error;
 mod registry;
 mod waiters;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::watch;
 use weft_config::Bundle;
 use weft_ledger::{BlockStoreError, Ledger};
 use weft_protos::common::Block;
 use weft_types::{BlockNumber, ChannelId};
 
-pub use registry::{ChannelDeps, Channels, JoinError, OpenError, StoreFactory};
+pub use error::{JoinError, OpenError};
+pub use registry::{ChannelDeps, Channels};
 pub use waiters::CommitStatus;
 
 use crate::commit::recent::RecentBlocks;
@@ -28,14 +32,20 @@ pub struct Channel {
     id: ChannelId,
     ledger: Arc<Ledger>,
     bundle: ArcSwap<Bundle>,
-    config: watch::Sender<u64>,
-    height: watch::Sender<u64>,
+    height: AtomicU64,
+    watches: RwLock<Option<Watches>>,
     waiters: Waiters,
     recent: RecentBlocks,
     source: watch::Sender<SourceStatus>,
-    fault: OnceLock<Arc<Fault>>,
-    faulted: watch::Sender<bool>,
+    fault: watch::Sender<Option<Arc<Fault>>>,
     writes_private: Mutex<()>,
+}
+
+/// What readers wait for; gone once the channel has stopped, which ends their waiting and lets
+/// them release the ledger.
+struct Watches {
+    config: watch::Sender<u64>,
+    height: watch::Sender<u64>,
 }
 
 /// Where a channel's blocks come from at the moment.
@@ -49,7 +59,7 @@ pub struct SourceStatus {
     pub last_error: Option<String>,
 }
 
-/// Why a channel commits nothing any more until the peer is started again.
+/// Why a channel commits nothing any more until it is opened again.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("failed to commit block {block} of channel {channel}: {reason}")]
 pub struct Fault {
@@ -86,15 +96,17 @@ impl Channel {
         let height = ledger.height();
         Self {
             id,
-            config: watch::Sender::new(bundle.sequence()),
+            watches: RwLock::new(Some(Watches {
+                config: watch::Sender::new(bundle.sequence()),
+                height: watch::Sender::new(height),
+            })),
             bundle: ArcSwap::from_pointee(bundle),
-            height: watch::Sender::new(height),
+            height: AtomicU64::new(height),
             ledger,
             waiters: Waiters::new(waiters),
             recent: RecentBlocks::default(),
             source: watch::Sender::new(SourceStatus::default()),
-            fault: OnceLock::new(),
-            faulted: watch::Sender::new(false),
+            fault: watch::Sender::new(None),
             writes_private: Mutex::new(()),
         }
     }
@@ -114,7 +126,8 @@ impl Channel {
     /// The sequence of the current configuration, and its changes.
     #[must_use]
     pub fn config_watch(&self) -> watch::Receiver<u64> {
-        self.config.subscribe()
+        let last = || self.bundle.load().sequence();
+        self.watch(|watches| watches.config.subscribe(), last)
     }
 
     /// The ledger: state, blocks and indexes.
@@ -126,13 +139,26 @@ impl Channel {
     /// How many blocks are committed; the next block has this number.
     #[must_use]
     pub fn height(&self) -> u64 {
-        *self.height.borrow()
+        self.height.load(Ordering::Acquire)
     }
 
-    /// The height, and its changes. When it is seen here, the block can be read.
+    /// The height, and its changes until the channel stops. When it is seen here, the block can
+    /// be read.
     #[must_use]
     pub fn height_watch(&self) -> watch::Receiver<u64> {
-        self.height.subscribe()
+        self.watch(|watches| watches.height.subscribe(), || self.height())
+    }
+
+    /// A receiver; of a sender that is gone, once the channel has stopped.
+    fn watch(
+        &self,
+        subscribe: impl Fn(&Watches) -> watch::Receiver<u64>,
+        last: impl Fn() -> u64,
+    ) -> watch::Receiver<u64> {
+        match &*self.watches.read() {
+            Some(watches) => subscribe(watches),
+            None => watch::channel(last()).1,
+        }
     }
 
     /// A committed block with its validation codes; `None` past the height. The newest blocks come
@@ -197,18 +223,16 @@ impl Channel {
     /// Why the channel has stopped, if it has.
     #[must_use]
     pub fn fault(&self) -> Option<Arc<Fault>> {
-        self.fault.get().cloned()
+        self.fault.borrow().clone()
     }
 
-    /// Resolves when the channel stops.
-    pub async fn faulted(&self) -> Arc<Fault> {
-        let mut faulted = self.faulted.subscribe();
-        loop {
-            if let Some(fault) = self.fault() {
-                return fault;
-            }
-            if faulted.changed().await.is_err() {
-                std::future::pending::<()>().await;
+    /// Resolves when the channel stops. It does not keep the channel.
+    pub fn faulted(&self) -> impl Future<Output = Arc<Fault>> + Send + use<> {
+        let mut fault = self.fault.subscribe();
+        async move {
+            match fault.wait_for(Option::is_some).await.ok().and_then(|fault| fault.clone()) {
+                Some(fault) => fault,
+                None => std::future::pending().await,
             }
         }
     }
@@ -235,21 +259,29 @@ impl Channel {
     pub(crate) fn set_bundle(&self, bundle: Bundle) {
         let sequence = bundle.sequence();
         self.bundle.store(Arc::new(bundle));
-        self.config.send_replace(sequence);
+        if let Some(watches) = &*self.watches.read() {
+            watches.config.send_replace(sequence);
+        }
     }
 
     pub(crate) fn set_height(&self, height: u64) {
-        self.height.send_replace(height);
+        self.height.store(height, Ordering::Release);
+        if let Some(watches) = &*self.watches.read() {
+            watches.height.send_replace(height);
+        }
     }
 
-    /// Stops the channel for good. The first reason counts.
+    /// Stops the channel, until it is opened again. The first reason counts.
     pub(crate) fn stop(&self, block: BlockNumber, reason: String) {
         let fault = Fault { channel: self.id.clone(), block, reason };
         tracing::error!(channel = %self.id, block, reason = %fault.reason, "channel stopped");
-        if self.fault.set(Arc::new(fault)).is_ok() {
-            self.faulted.send_replace(true);
-        }
+        self.fault.send_if_modified(|first| {
+            let new = first.is_none();
+            first.get_or_insert_with(|| Arc::new(fault));
+            new
+        });
         self.waiters.close();
+        *self.watches.write() = None;
     }
 }
 

@@ -1,27 +1,35 @@
-//! All channels of the peer.
+//! All channels of the peer: joining, opening at start, opening again after a failure.
+//!
+//! [`weft_channels`] decides; here its decisions are carried out. A channel that fails leaves
+//! the others alone: it is listed with the reason, what it has can be read, and it is opened
+//! again by itself, as only that tells what is on its disk.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinSet;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
+use weft_channels::{
+    Aftermath, Backoff, Channels as States, Created, Cure, JoinRefused, Left, Run, State, Stores,
+};
 use weft_config::Bundle;
 use weft_config::block as config_block;
-use weft_ledger::kv::{Batch, Kv, KvError};
+use weft_ledger::kv::Batch;
 use weft_ledger::simulator::QueryLimits;
-use weft_ledger::{BlockStoreError, CommitInput, Ledger, LedgerError, UpdateBatch};
+use weft_ledger::{CommitInput, Ledger, LedgerError, UpdateBatch};
 use weft_msp::CurrentIdentity;
 use weft_protos::common::Block;
 use weft_rpc::connect::Connector;
 use weft_rpc::tls::{ReloadingTls, certificates_from_pem};
-use weft_types::block::{self, BlockError};
+use weft_types::block;
 use weft_types::{ChannelId, ParsedEnvelope, TxFilter, ValidationCode};
 
-use super::Channel;
+use super::{Channel, JoinError, OpenError, report};
 use crate::commit::endorsement::{Definitions, RuleBook};
 use crate::commit::members::Members;
 use crate::commit::metrics::{CommitMetrics, field};
@@ -30,14 +38,14 @@ use crate::commit::pool::Pool;
 use crate::deliver_client::{DeliverClient, DeliverClientConfig, Parts, Progress};
 use crate::private::Later;
 
-/// Opens the store of a channel, making it where there is none.
-pub type StoreFactory = Arc<dyn Fn(&ChannelId) -> Result<Arc<dyn Kv>, KvError> + Send + Sync>;
+/// Time for those who read a channel to release it.
+const RELEASE: Duration = Duration::from_secs(2);
 
 /// What channels are put together from.
 #[derive(Clone)]
 pub struct ChannelDeps {
-    /// Opens stores.
-    pub stores: StoreFactory,
+    /// Where channels are stored.
+    pub stores: Arc<dyn Stores>,
     /// Verifies signatures.
     pub pool: Pool,
     /// Where chaincode definitions are looked up.
@@ -67,119 +75,38 @@ pub struct ChannelDeps {
 /// The channels of a peer.
 pub struct Channels {
     deps: ChannelDeps,
-    channels: RwLock<BTreeMap<ChannelId, Arc<Channel>>>,
-    joining: Mutex<BTreeSet<ChannelId>>,
-    tasks: Mutex<JoinSet<()>>,
-    joined: Notify,
+    states: Mutex<States>,
+    serving: RwLock<BTreeMap<ChannelId, Serving>>,
     missing: Arc<Notify>,
     shutdown: CancellationToken,
+    /// Notified of each change of a state.
+    changed: watch::Sender<()>,
+    runtime: Handle,
+    origin: Instant,
 }
 
-/// A channel of an earlier run cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The store cannot be opened.
-    #[error("failed to open the store of channel {channel}")]
-    Store {
-        /// The channel.
-        channel: ChannelId,
-        /// Why not.
-        source: KvError,
-    },
-    /// The ledger cannot be opened.
-    #[error("failed to open the ledger of channel {channel}")]
-    Ledger {
-        /// The channel.
-        channel: ChannelId,
-        /// Why not.
-        #[source]
-        source: LedgerError,
-    },
-    /// The newest config block cannot be read.
-    #[error("failed to read the newest config block of channel {channel}")]
-    ConfigBlock {
-        /// The channel.
-        channel: ChannelId,
-        /// Why not.
-        #[source]
-        source: BlockStoreError,
-    },
-    /// The ledger has blocks but no configuration.
-    #[error("failed to find the configuration of channel {channel}")]
-    NoConfig {
-        /// The channel.
-        channel: ChannelId,
-    },
-    /// The configuration cannot be used.
-    #[error("failed to read the configuration of channel {channel}")]
-    Config {
-        /// The channel.
-        channel: ChannelId,
-        /// Why not.
-        #[source]
-        source: Box<weft_config::block::BlockError>,
-    },
-    /// A thread could not be started.
-    #[error("failed to start the commit pipeline of channel {channel}")]
-    Thread {
-        /// The channel.
-        channel: ChannelId,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// The work broke off.
-    #[error("failed to open channel {channel}: the work broke off")]
-    Broken {
-        /// The channel.
-        channel: ChannelId,
-    },
+/// What serves a channel; also a failed one, until it is opened again.
+struct Serving {
+    channel: Arc<Channel>,
+    /// Takes blocks from orderers until it is stopped, and ends when all of them are written.
+    work: JoinHandle<()>,
+    stop: CancellationToken,
 }
 
-/// A channel cannot be joined.
-#[derive(Debug, thiserror::Error)]
-pub enum JoinError {
-    /// The block is not a channel's first one.
-    #[error("failed to join a channel: block {number} is not a genesis block")]
-    NotGenesis {
-        /// The block's number.
-        number: u64,
-    },
-    /// The block's parts do not fit together.
-    #[error("failed to join a channel")]
-    Block(#[source] BlockError),
-    /// The configuration cannot be read or used.
-    #[error("failed to join a channel")]
-    Config(#[source] Box<weft_config::block::BlockError>),
-    /// The channel has no application group: it has no use for peers.
-    #[error("failed to join channel {channel}: its configuration has no application group")]
-    NoApplication {
-        /// The channel.
-        channel: ChannelId,
-    },
-    /// The peer has joined the channel, or is about to.
-    #[error("failed to join channel {channel}: the peer has joined it already")]
-    AlreadyJoined {
-        /// The channel.
-        channel: ChannelId,
-    },
-    /// The peer is stopping.
-    #[error("failed to join channel {channel}: the peer is shutting down")]
-    ShuttingDown {
-        /// The channel.
-        channel: ChannelId,
-    },
-    /// The genesis block could not be stored.
-    #[error("failed to store the genesis block of channel {channel}")]
-    Store {
-        /// The channel.
-        channel: ChannelId,
-        /// Why not.
-        #[source]
-        source: LedgerError,
-    },
-    /// The channel could not be opened.
-    #[error("failed to join a channel")]
-    Open(#[source] OpenError),
+/// A run that always reports: one that breaks off has failed.
+struct Attempt {
+    channels: Arc<Channels>,
+    run: Run,
+    reported: bool,
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if !self.reported {
+            let error = OpenError::Broken { channel: self.run.channel().clone() };
+            self.channels.fail(&self.run, Left::Ledger, &error, Cure::Retry);
+        }
+    }
 }
 
 impl Channels {
@@ -188,16 +115,17 @@ impl Channels {
     pub fn new(deps: ChannelDeps) -> Arc<Self> {
         Arc::new(Self {
             deps,
-            channels: RwLock::default(),
-            joining: Mutex::default(),
-            tasks: Mutex::new(JoinSet::new()),
-            joined: Notify::new(),
+            states: Mutex::new(States::new(Backoff::default())),
+            serving: RwLock::default(),
             missing: Arc::new(Notify::new()),
             shutdown: CancellationToken::new(),
+            changed: watch::Sender::new(()),
+            runtime: Handle::current(),
+            origin: Instant::now(),
         })
     }
 
-    /// A channel, when the peer has joined it.
+    /// A channel, when the peer has opened it.
     #[must_use]
     pub fn get(&self, id: &ChannelId) -> Option<Arc<Channel>> {
         self.get_str(id.as_str())
@@ -206,59 +134,64 @@ impl Channels {
     /// A channel by its name, which need not be a valid one.
     #[must_use]
     pub fn get_str(&self, id: &str) -> Option<Arc<Channel>> {
-        self.channels.read().get(id).cloned()
+        self.serving.read().get(id).map(|serving| Arc::clone(&serving.channel))
     }
 
-    /// All channels, by name.
+    /// All channels that are open, by name.
     #[must_use]
     pub fn list(&self) -> Vec<Arc<Channel>> {
-        self.channels.read().values().cloned().collect()
+        self.serving.read().values().map(|serving| Arc::clone(&serving.channel)).collect()
+    }
+
+    /// Names of all channels that the peer has joined, also of those that have failed.
+    #[must_use]
+    pub fn names(&self) -> Vec<ChannelId> {
+        let states = self.states.lock();
+        let joined = states.iter().filter(|(_, state)| **state != State::Joining);
+        joined.map(|(channel, _)| channel.clone()).collect()
+    }
+
+    /// The channels that have failed, each with the reason.
+    #[must_use]
+    pub fn failures(&self) -> Vec<(String, String)> {
+        let states = self.states.lock();
+        let failures = states.failures();
+        failures.map(|(channel, failure)| (channel.to_string(), failure.reason.clone())).collect()
+    }
+
+    /// Waits until a channel is in a state that `holds` accepts; `None` is that of a channel which
+    /// the peer does not have.
+    pub async fn reaches(&self, id: &ChannelId, holds: impl Fn(Option<&State>) -> bool) {
+        let mut changed = self.changed.subscribe();
+        while !holds(self.states.lock().get(id.as_str())) {
+            let _ = changed.changed().await;
+        }
     }
 
     /// Joins the channel that `genesis` begins. When this returns the channel is stored for good
-    /// and takes blocks from its orderers. A crash before that leaves nothing to be cleaned up.
+    /// and takes blocks from its orderers. A crash before that leaves nothing to be cleaned up. It
+    /// goes on when the caller does not wait for it.
     ///
     /// # Errors
-    /// [`JoinError`]; the peer is as before then.
+    /// [`JoinError`]; what there was before is as it was.
     pub async fn join(self: &Arc<Self>, genesis: Block) -> Result<Arc<Channel>, JoinError> {
-        let bundle = check_genesis(&genesis)?;
-        let channel = bundle.channel_id().clone();
-        let reservation = self.reserve(&channel)?;
-        let channels = Arc::clone(self);
-        let name = channel.clone();
-        let opened = tokio::task::spawn_blocking(move || {
-            let _reservation = reservation;
-            let ledger = channels.open_ledger(&name).map_err(JoinError::Open)?;
-            if ledger.height() > 0 {
-                return Err(JoinError::AlreadyJoined { channel: name });
-            }
-            store_genesis(&ledger, genesis)?;
-            channels.start(ledger, bundle).map_err(JoinError::Open)
+        let channel = check_genesis(&genesis)?.channel_id().clone();
+        let run = self.change(|states| states.join(&channel));
+        let run = run.map_err(|refused| match refused {
+            JoinRefused::Exists => JoinError::AlreadyJoined { channel },
+            JoinRefused::Stopping => JoinError::ShuttingDown { channel },
+        })?;
+        self.work(run, Some(genesis)).await.map_err(JoinError::Open)
+    }
+
+    /// Opens channels of earlier runs, at once. One that cannot be opened is listed as failed, and
+    /// holds up none of the others. What a join left that never came to its end is deleted.
+    pub async fn open_existing(self: &Arc<Self>, ids: Vec<ChannelId>) {
+        let runs = self.change(|states| {
+            ids.iter().filter_map(|channel| states.found(channel)).collect::<Vec<_>>()
         });
-        opened.await.unwrap_or(Err(JoinError::Open(OpenError::Broken { channel })))
-    }
-
-    /// Opens channels of earlier runs, at once. One without a block, as a crash can leave it, is
-    /// passed over: it was never joined.
-    ///
-    /// # Errors
-    /// [`OpenError`] of the first one that cannot be opened.
-    pub async fn open_existing(self: &Arc<Self>, ids: Vec<ChannelId>) -> Result<(), OpenError> {
-        let mut opening = Vec::new();
-        for id in ids {
-            let channels = Arc::clone(self);
-            let name = id.clone();
-            opening.push((name, tokio::task::spawn_blocking(move || channels.open(&id))));
-        }
-        for (channel, opened) in opening {
-            opened.await.unwrap_or(Err(OpenError::Broken { channel }))?;
-        }
-        Ok(())
-    }
-
-    /// Resolves when a channel is joined after the call.
-    pub fn joined(&self) -> impl Future<Output = ()> + '_ {
-        self.joined.notified()
+        let opening = runs.into_iter().map(|run| self.work(run, None));
+        futures::future::join_all(opening).await;
     }
 
     /// Resolves when a block was committed without private data that this peer should have, since
@@ -271,45 +204,167 @@ impl Channels {
         self.deps.metrics.as_ref()
     }
 
-    /// Stops taking blocks, lets every channel finish what it holds, and waits for that.
+    /// Stops taking blocks, waits for joins that are under way, and lets every channel finish
+    /// what it holds.
     pub async fn shutdown(&self) {
+        let mut changed = self.changed.subscribe();
+        self.change(States::stop);
         self.shutdown.cancel();
-        let mut tasks = std::mem::take(&mut *self.tasks.lock());
-        while tasks.join_next().await.is_some() {}
+        while self.states.lock().is_busy() {
+            let _ = changed.changed().await;
+        }
+        let all = std::mem::take(&mut *self.serving.write());
+        let ends = all.into_values().map(|serving| async move {
+            let _ = serving.work.await;
+        });
+        futures::future::join_all(ends).await;
         self.deps.exchange.clear();
     }
 
-    fn open(&self, id: &ChannelId) -> Result<(), OpenError> {
-        let ledger = self.open_ledger(id)?;
-        if ledger.height() == 0 {
-            tracing::warn!({ field::CHANNEL } = %id, "passed over a channel that was not joined to the end");
-            return Ok(());
+    /// Changes states and shows what they are then.
+    fn change<T>(&self, change: impl FnOnce(&mut States) -> T) -> T {
+        let mut states = self.states.lock();
+        let changed = change(&mut states);
+        if let Some(metrics) = &self.deps.metrics {
+            metrics.states(states.iter().map(|(id, state)| (id.as_str(), state.word())));
         }
-        let newest = ledger.blocks().last_config_block();
-        let newest =
-            newest.map_err(|source| OpenError::ConfigBlock { channel: id.clone(), source })?;
-        let newest = newest.ok_or_else(|| OpenError::NoConfig { channel: id.clone() })?;
-        let bundle = config_block::bundle_from_block(&newest).map_err(|source| {
-            OpenError::Config { channel: id.clone(), source: Box::new(source) }
-        })?;
-        self.start(ledger, bundle)?;
-        Ok(())
+        drop(states);
+        self.changed.send_replace(());
+        changed
     }
 
-    fn open_ledger(&self, id: &ChannelId) -> Result<Ledger, OpenError> {
-        let store = (self.deps.stores)(id)
-            .map_err(|source| OpenError::Store { channel: id.clone(), source })?;
-        let ledger = Ledger::open(store, id.clone())
-            .map_err(|source| OpenError::Ledger { channel: id.clone(), source })?;
-        Ok(ledger.with_query_limits(self.deps.query_limits))
+    fn now(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    /// Opens a channel on a thread that may wait for the disk.
+    fn work(
+        self: &Arc<Self>,
+        run: Run,
+        genesis: Option<Block>,
+    ) -> impl Future<Output = Result<Arc<Channel>, OpenError>> + use<> {
+        let channel = run.channel().clone();
+        let attempt = Attempt { channels: Arc::clone(self), run, reported: false };
+        let work = self.runtime.spawn_blocking(move || attempt.open(genesis));
+        async move { work.await.unwrap_or(Err(OpenError::Broken { channel })) }
+    }
+
+    fn fail(
+        self: &Arc<Self>,
+        run: &Run,
+        left: Left,
+        error: &(dyn std::error::Error + 'static),
+        cure: Cure,
+    ) {
+        let (channel, reason) = (run.channel(), report(error));
+        let now = self.now();
+        let told = reason.clone();
+        match self.change(|states| states.failed(run, now, left, told, cure)) {
+            Aftermath::Listed(at) => {
+                tracing::error!(
+                    { field::CHANNEL } = %channel, reason, again = at.is_some(),
+                    "a channel has failed"
+                );
+                if let Some(at) = at {
+                    self.reopen_at(at);
+                }
+            }
+            Aftermath::Discard(removal) => {
+                tracing::warn!(
+                    { field::CHANNEL } = %channel, reason, "takes back what a join has created"
+                );
+                match self.deps.stores.remove(&removal) {
+                    Ok(()) => self.change(|states| states.left(run)),
+                    Err(error) => self.change(|states| states.not_left(run, report(&error))),
+                }
+            }
+            Aftermath::Forgotten | Aftermath::Stale => {}
+        }
+    }
+
+    fn reopen_at(self: &Arc<Self>, at: Duration) {
+        let (channels, at) = (Arc::downgrade(self), self.origin + at);
+        self.runtime.spawn(async move {
+            sleep_until(at).await;
+            let Some(channels) = channels.upgrade() else { return };
+            let now = channels.now();
+            for run in channels.change(|states| states.due(now)) {
+                let channels = Arc::clone(&channels);
+                tokio::spawn(async move { channels.reopen(run).await });
+            }
+        });
+    }
+
+    async fn reopen(self: &Arc<Self>, run: Run) {
+        tracing::info!({ field::CHANNEL } = %run.channel(), "opens a failed channel again");
+        let before = self.serving.write().remove(run.channel());
+        if let Some(Serving { channel, work, stop }) = before {
+            stop.cancel();
+            let _ = work.await;
+            let ledger = Arc::downgrade(channel.ledger());
+            drop(channel);
+            wait_for_last(&ledger).await;
+        }
+        let _ = self.work(run, None).await;
+    }
+
+    /// Opens a channel's ledger and starts what serves it; with what a failure leaves behind.
+    fn open(&self, id: &ChannelId, genesis: Option<Block>) -> (Left, Result<Serving, OpenError>) {
+        let (store, created) = match self.deps.stores.open(id) {
+            Ok(opened) => opened.into_parts(),
+            Err(source) => {
+                let stored = self.deps.stores.list().map_or(true, |stored| stored.contains(id));
+                let left = if stored { Left::Ledger } else { Left::Nothing };
+                return (left, Err(OpenError::Store { channel: id.clone(), source }));
+            }
+        };
+        let failed = |source| OpenError::Ledger { channel: id.clone(), source };
+        let started = Ledger::open(store, id.clone()).map_err(failed).and_then(|ledger| {
+            let ledger = ledger.with_query_limits(self.deps.query_limits);
+            let bundle = self.prepare(&ledger, genesis, created.as_ref())?;
+            self.start(ledger, bundle)
+        });
+        (created.into(), started)
+    }
+
+    /// Brings a ledger to have at least its first block, and returns the newest configuration.
+    fn prepare(
+        &self,
+        ledger: &Ledger,
+        genesis: Option<Block>,
+        created: Option<&Created>,
+    ) -> Result<Bundle, OpenError> {
+        let channel = ledger.channel_id().clone();
+        let read = |source| OpenError::ConfigBlock { channel: channel.clone(), source };
+        match (ledger.height(), genesis) {
+            (0, None) => return Err(OpenError::Empty { channel }),
+            (0, Some(genesis)) => store_genesis(ledger, genesis)
+                .map_err(|source| OpenError::Genesis { channel: channel.clone(), source })?,
+            (_, None) => {}
+            (_, Some(genesis)) => {
+                let first = ledger.blocks().block(0).map_err(read)?;
+                if first.is_none_or(|first| first.header != genesis.header) {
+                    return Err(OpenError::OtherGenesis { channel });
+                }
+            }
+        }
+        if let Some(created) = created {
+            let kept = self.deps.stores.keep(created);
+            kept.map_err(|source| OpenError::Store { channel: channel.clone(), source })?;
+        }
+        let newest = ledger.blocks().last_config_block().map_err(read)?;
+        let newest = newest.ok_or_else(|| OpenError::NoConfig { channel: channel.clone() })?;
+        config_block::bundle_from_block(&newest)
+            .map_err(|source| OpenError::Config { channel, source: Box::new(source) })
     }
 
     /// Starts a channel's pipeline and client.
-    fn start(&self, ledger: Ledger, bundle: Bundle) -> Result<Arc<Channel>, OpenError> {
+    fn start(&self, ledger: Ledger, bundle: Bundle) -> Result<Serving, OpenError> {
         let deps = &self.deps;
         let id = ledger.channel_id().clone();
         let tip = ledger.blocks().tip();
         let progress = Progress::new(tip.height, tip.last_hash, bundle.clone());
+        let stop = self.shutdown.child_token();
         let roots = Arc::new(ChannelRoots(deps.tls.clone()));
         roots.configured(&bundle);
         let channel = Channel::new(id.clone(), Arc::new(ledger), bundle, deps.max_waiters);
@@ -329,8 +384,8 @@ impl Channels {
                 org: deps.identity.current().msp_id().clone(),
                 exchange: deps.exchange.clone(),
                 pull_timeout: deps.pull_timeout,
-                runtime: Handle::current(),
-                shutdown: self.shutdown.clone(),
+                runtime: self.runtime.clone(),
+                shutdown: stop.clone(),
                 missing: Arc::clone(&self.missing),
             },
         };
@@ -346,25 +401,50 @@ impl Channels {
             queue,
             progress,
         });
-        self.channels.write().insert(id, Arc::clone(&channel));
-        self.joined.notify_waiters();
-        let shutdown = self.shutdown.clone();
-        self.tasks.lock().spawn(async move {
-            client.run(shutdown).await;
+        let stopped = stop.clone();
+        let work = self.runtime.spawn(async move {
+            client.run(stopped).await;
             pipeline.done().await;
         });
-        Ok(channel)
+        Ok(Serving { channel, work, stop })
     }
 
-    fn reserve(self: &Arc<Self>, id: &ChannelId) -> Result<Reservation, JoinError> {
-        if self.shutdown.is_cancelled() {
-            return Err(JoinError::ShuttingDown { channel: id.clone() });
+    /// Puts an opened channel into service, and watches it.
+    fn serve(self: &Arc<Self>, run: &Run, serving: Serving) -> Option<Arc<Channel>> {
+        let mut all = self.serving.write();
+        let now = self.now();
+        if !self.change(|states| states.opened(run, now)) {
+            serving.stop.cancel();
+            return None;
         }
-        let mut joining = self.joining.lock();
-        if self.get(id).is_some() || !joining.insert(id.clone()) {
-            return Err(JoinError::AlreadyJoined { channel: id.clone() });
-        }
-        Ok(Reservation { channels: Arc::clone(self), id: id.clone() })
+        let channel = Arc::clone(&serving.channel);
+        let (channels, run, stop) = (Arc::downgrade(self), run.clone(), serving.stop.clone());
+        all.insert(run.channel().clone(), serving);
+        let faulted = channel.faulted();
+        self.runtime.spawn(async move {
+            let Some(fault) = stop.run_until_cancelled(faulted).await else { return };
+            stop.cancel();
+            if let Some(channels) = channels.upgrade() {
+                channels.fail(&run, Left::Ledger, &*fault, Cure::Retry);
+            }
+        });
+        Some(channel)
+    }
+}
+
+impl Attempt {
+    fn open(mut self, genesis: Option<Block>) -> Result<Arc<Channel>, OpenError> {
+        let (channels, run) = (Arc::clone(&self.channels), self.run.clone());
+        let (mut left, opened) = channels.open(run.channel(), genesis);
+        let served = opened.and_then(|serving| {
+            let served = channels.serve(&run, serving);
+            served.ok_or_else(|| {
+                left = Left::Ledger;
+                OpenError::Broken { channel: run.channel().clone() }
+            })
+        });
+        self.reported = true;
+        served.inspect_err(|error| channels.fail(&run, left, error, error.cure()))
     }
 }
 
@@ -374,15 +454,11 @@ impl std::fmt::Debug for Channels {
     }
 }
 
-/// A channel that is being joined; nobody else can meanwhile.
-struct Reservation {
-    channels: Arc<Channels>,
-    id: ChannelId,
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        self.channels.joining.lock().remove(&self.id);
+/// Readers release a ledger as soon as they see that its channel is closed.
+async fn wait_for_last(ledger: &Weak<Ledger>) {
+    let deadline = Instant::now() + RELEASE;
+    while ledger.strong_count() > 0 && Instant::now() < deadline {
+        sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -421,7 +497,7 @@ fn check_genesis(genesis: &Block) -> Result<Bundle, JoinError> {
     Ok(bundle)
 }
 
-fn store_genesis(ledger: &Ledger, genesis: Block) -> Result<(), JoinError> {
+fn store_genesis(ledger: &Ledger, genesis: Block) -> Result<(), LedgerError> {
     let transactions = block::transactions(&genesis);
     let ids: Vec<String> = transactions
         .iter()
@@ -439,7 +515,5 @@ fn store_genesis(ledger: &Ledger, genesis: Block) -> Result<(), JoinError> {
         history: &[],
         extra: Batch::new(),
     };
-    let stored = ledger.commit(input);
-    let channel = ledger.channel_id().clone();
-    stored.map(drop).map_err(|source| JoinError::Store { channel, source })
+    ledger.commit(input).map(drop)
 }

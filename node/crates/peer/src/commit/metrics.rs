@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry};
+use weft_channels::State;
+use weft_ops::channel_states::ChannelStates;
 use weft_types::{ChannelId, ValidationCode};
 
 use super::values::Counts;
@@ -27,6 +29,7 @@ const BUCKETS: [f64; 13] =
 /// Metrics of one peer's channels. Clones share them.
 #[derive(Debug, Clone)]
 pub struct CommitMetrics {
+    states: ChannelStates,
     height: IntGaugeVec,
     transactions: IntCounterVec,
     verify: HistogramVec,
@@ -72,6 +75,7 @@ impl CommitMetrics {
             registry.register(Box::new(made.clone())).map(|()| made)
         };
         Ok(Self {
+            states: ChannelStates::register(registry, &State::WORDS)?,
             height: gauge("ledger_blockchain_height", "Height of the chain in blocks.")?,
             transactions: counter(
                 "ledger_transaction_count",
@@ -125,6 +129,11 @@ impl CommitMetrics {
                 &[field::CHANNEL],
             )?,
         })
+    }
+
+    /// The states of all channels there are.
+    pub(crate) fn states<'a>(&self, states: impl Iterator<Item = (&'a str, &'static str)>) {
+        self.states.show(states);
     }
 
     pub(crate) fn height(&self, channel: &ChannelId, height: u64) {

@@ -3,7 +3,6 @@
 use weft_rpc::listen::ListenError;
 
 use crate::chaincode::package::StoreError;
-use crate::channel::OpenError;
 use crate::commit::PoolError;
 use crate::membership::MembershipError;
 
@@ -31,7 +30,4 @@ pub enum StartError {
     /// The peer cannot tell others of itself.
     #[error("failed to start the membership")]
     Membership(#[source] MembershipError),
-    /// A channel of an earlier run could not be opened.
-    #[error("failed to open the channels")]
-    Channel(#[source] Box<OpenError>),
 }

@@ -1,6 +1,6 @@
 //! What the peer says of its health.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use weft_ops::health::Health;
 
@@ -9,18 +9,12 @@ use crate::channel::Channels;
 /// The component's name, as in Fabric a lower-case word.
 const CHANNELS: &str = "channels";
 
-/// A peer is healthy while every channel can commit. That no orderer is in reach is no fault of the
-/// peer, and starting it again would not help.
+/// A channel that has failed is a part that does not serve. It is no reason to restart the peer:
+/// it is opened again without that, and a restart would take the other channels down. Nor is that
+/// no orderer is in reach.
 pub(super) fn register(health: &Health, channels: &Arc<Channels>) {
     let channels = Arc::downgrade(channels);
-    health.register(CHANNELS, move || {
-        let found = check(&channels);
-        async move { found }
+    health.register_parts(CHANNELS, move || {
+        channels.upgrade().map(|channels| channels.failures()).unwrap_or_default()
     });
-}
-
-fn check(channels: &Weak<Channels>) -> Result<(), String> {
-    let Some(channels) = channels.upgrade() else { return Ok(()) };
-    let fault = channels.list().iter().find_map(|channel| channel.fault());
-    fault.map_or(Ok(()), |fault| Err(fault.to_string()))
 }

@@ -8,9 +8,8 @@
 //!
 //! [`Peer::shutdown`] first stops what would go on for ever (Deliver and event streams), then lets
 //! open calls end for the time that the settings give, then lets every channel write the blocks it
-//! holds. A channel that cannot go on ([`crate::channel::Fault`]) resolves [`Peer::faulted`]; the
-//! process is then expected to end and be started again, as only opening the store anew can tell
-//! what is on disk.
+//! holds. A channel that cannot go on ([`crate::channel::Fault`]) leaves the peer and its other
+//! channels serving; [`crate::channel::Channels`] opens it again.
 
 mod chaincodes;
 mod error;
@@ -20,11 +19,10 @@ mod parts;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use futures::stream::FuturesUnordered;
-use futures::{StreamExt, future};
 use prometheus::Registry;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use weft_channels::Stores;
 use weft_msp::{CurrentIdentity, CurrentMsps};
 use weft_ops::health::Health;
 use weft_rpc::tls::{ReloadingTls, WatchGuard};
@@ -33,7 +31,7 @@ use weft_types::ChannelId;
 
 pub use error::StartError;
 
-use crate::channel::{Channels, Fault, StoreFactory};
+use crate::channel::Channels;
 use parts::Parts;
 
 /// What a peer is started with.
@@ -46,8 +44,8 @@ pub struct PeerOptions {
     pub local_msp: CurrentMsps,
     /// The peer's TLS certificate and roots.
     pub tls: ReloadingTls,
-    /// Opens the store of a channel.
-    pub stores: StoreFactory,
+    /// Where channels are stored.
+    pub stores: Arc<dyn Stores>,
     /// The channels that have a store.
     pub existing: Vec<ChannelId>,
     /// Where metrics go.
@@ -80,8 +78,7 @@ impl Peer {
         let existing = options.existing.clone();
         let health = options.health.clone();
         let parts = Parts::new(options, stop.clone())?;
-        let opened = parts.channels().open_existing(existing).await;
-        opened.map_err(|error| StartError::Channel(Box::new(error)))?;
+        parts.channels().open_existing(existing).await;
         health::register(&health, parts.channels());
         let address = listeners.address();
         let chaincode_address = listeners.chaincode_address();
@@ -106,27 +103,6 @@ impl Peer {
     #[must_use]
     pub fn channels(&self) -> &Arc<Channels> {
         self.parts.channels()
-    }
-
-    /// Resolves when a channel can commit nothing any more.
-    pub async fn faulted(&self) -> Arc<Fault> {
-        loop {
-            // Asked for before the list, so that no channel falls in between.
-            let joined = self.channels().joined();
-            let channels = self.channels().list();
-            let mut faults: FuturesUnordered<_> =
-                channels.iter().map(|channel| Box::pin(channel.faulted())).collect();
-            let first = async {
-                match faults.next().await {
-                    Some(fault) => fault,
-                    None => future::pending().await,
-                }
-            };
-            tokio::select! {
-                fault = first => return fault,
-                () = joined => {}
-            }
-        }
     }
 
     /// Ends the peer. What is received is written first.

@@ -7,6 +7,7 @@ use prometheus::Registry;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
+use weft_channels::Stores;
 use weft_ledger::simulator::QueryLimits;
 use weft_msp::CurrentIdentity;
 use weft_protos::discovery::discovery_server::DiscoveryServer;
@@ -28,7 +29,7 @@ use super::{PeerOptions, StartError};
 use crate::acl::Acl;
 use crate::chaincode::package::PackageStore;
 use crate::chaincode::{ChaincodeSupport, Runtime, RuntimeConfig, RuntimeMetrics};
-use crate::channel::{ChannelDeps, Channels, StoreFactory};
+use crate::channel::{ChannelDeps, Channels};
 use crate::commit::{CommitMetrics, Pool};
 use crate::deliver::{PeerBlocks, PeerDeliver};
 use crate::deliver_client::DeliverClientConfig;
@@ -238,7 +239,7 @@ impl Parts {
 }
 
 impl Common<'_> {
-    fn channels(&self, stores: StoreFactory) -> Result<Arc<Channels>, StartError> {
+    fn channels(&self, stores: Arc<dyn Stores>) -> Result<Arc<Channels>, StartError> {
         let settings = self.settings;
         let connecting =
             ConnectOptions::new(settings.deliver_client.dial_timeout, &settings.limits);

@@ -79,8 +79,9 @@ impl SystemChaincodes {
         if let Err(denied) = self.check(call, None) {
             return error(format!("access denied for [GetChannels]: {denied}"));
         }
-        let channels = self.channels.list().into_iter();
-        let channels = channels.map(|channel| ChannelInfo { channel_id: channel.id().to_string() });
+        // Also those that have failed: the peer has joined them.
+        let channels = self.channels.names().into_iter();
+        let channels = channels.map(|channel| ChannelInfo { channel_id: channel.to_string() });
         success(ChannelQueryResponse { channels: channels.collect() }.encode_to_vec())
     }
 }

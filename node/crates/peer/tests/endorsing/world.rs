@@ -7,10 +7,9 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use prost::Message;
 use tempfile::TempDir;
+use weft_channels::memory::MemoryStores;
 use weft_config::Endpoint;
 use weft_config::genesis::{self, ChannelProfile};
-use weft_ledger::kv::Kv;
-use weft_ledger::kv::memory::MemoryKv;
 use weft_ledger::simulator::QueryLimits;
 use weft_msp::{NodeMsp, SigningIdentity};
 use weft_peer::acl::Acl;
@@ -112,7 +111,7 @@ impl World {
         let options = ConnectOptions::new(settings.dial_timeout, &limits);
         let exchange = Later::new();
         let channels = Channels::new(ChannelDeps {
-            stores: Arc::new(move |_| Ok(Arc::new(MemoryKv::new()) as Arc<dyn Kv>)),
+            stores: Arc::new(MemoryStores::default()),
             pool: Pool::new(1).unwrap(),
             definitions: Arc::new(LedgerDefinitions),
             identity: msp.identity().clone(),

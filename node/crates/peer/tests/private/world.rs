@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use prost::Message;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use weft_channels::memory::MemoryStores;
 use weft_config::Endpoint;
 use weft_ledger::kv::column::{MISSING_PRIVATE, TRANSIENT};
 use weft_ledger::kv::memory::MemoryKv;
@@ -240,7 +241,7 @@ impl World {
         let exchange = Later::new();
         exchange.set(self.script.clone());
         Channels::new(ChannelDeps {
-            stores: Arc::new(move |_| Ok(Arc::clone(&store))),
+            stores: Arc::new(MemoryStores::new(move || Arc::clone(&store))),
             pool: Pool::new(2).unwrap(),
             definitions: Arc::new(LedgerDefinitions),
             identity: org.peer.clone().into(),
@@ -271,7 +272,7 @@ impl World {
     /// The peer of an earlier run on the same store.
     pub async fn peer_again(&self, org: usize) -> Peer {
         let channels = self.channels(org);
-        channels.open_existing(vec![ChannelId::new(CHANNEL).unwrap()]).await.unwrap();
+        channels.open_existing(vec![ChannelId::new(CHANNEL).unwrap()]).await;
         let channel = channels.get_str(CHANNEL).unwrap();
         Peer { channels, channel, org: self.network.org(org).msp_id.clone() }
     }

@@ -27,7 +27,9 @@ pub struct Genesis {
     pub block: Block,
     /// SHA-256 of its header, hexadecimal.
     pub hash: String,
-    /// Told when it was made now.
+    /// Whether it was made now.
+    pub is_new: bool,
+    /// Told when it was made or restored now.
     pub note: Option<Note>,
 }
 
@@ -81,10 +83,11 @@ pub async fn ensure(
     };
     let map = build::genesis(&channel, &namespace, place.network, &block.encode_to_vec());
     match context.applier.create(&map).await? {
-        Created::New(map) => {
-            Ok(read(&map, recorded.as_deref())
-                .map(|genesis| Genesis { note: Some(note), ..genesis }))
-        }
+        Created::New(map) => Ok(read(&map, recorded.as_deref()).map(|genesis| Genesis {
+            is_new: recorded.is_none(),
+            note: Some(note),
+            ..genesis
+        })),
         // Somebody was faster: theirs is the one.
         Created::Existing(map) => Ok(read(&map, recorded.as_deref())),
     }
@@ -122,7 +125,7 @@ fn read(map: &ConfigMap, recorded: Option<&str>) -> Result<Genesis, Finding> {
             );
             Err(Finding::no(kind::CONFIG, "GenesisAltered", text))
         }
-        _ => Ok(Genesis { block, hash, note: None }),
+        _ => Ok(Genesis { block, hash, is_new: false, note: None }),
     }
 }
 

@@ -132,6 +132,7 @@ async fn converge(
         signers: &signers,
         signatures: &signatures,
         known_height: known_height(object),
+        never_begun: never_begun(object, &made),
     };
     let outcome = match ledger::converge(&access, &input).await {
         Ok(outcome) => outcome,
@@ -196,6 +197,13 @@ fn known_height(object: &Channel) -> u64 {
     let status = status_of(object);
     let heights = status.orderer_heights.into_values().chain(status.peer_heights.into_values());
     heights.chain(status.height).max().unwrap_or(0)
+}
+
+/// Whether the channel has its genesis block from us, and was never seen at a node since. A genesis
+/// block that was there before this object, as in a namespace that was restored, says nothing.
+fn never_begun(object: &Channel, genesis: &genesis::Genesis) -> bool {
+    let recorded = status_of(object).genesis_hash.is_some();
+    known_height(object) == 0 && (recorded || genesis.is_new)
 }
 
 /// The channel as it should be; the finding says what is not there yet.

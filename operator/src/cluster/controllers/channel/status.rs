@@ -13,7 +13,8 @@ use crate::cluster::ledger::channel::{ChannelOutcome, ConfigState};
 /// Everything that is known, in the status's words.
 pub(super) fn report(context: &Context, object: &Channel, done: Done) -> Report<ChannelStatus> {
     let outcome = &done.outcome;
-    let parts = vec![config(&outcome.config), peers(outcome)];
+    let parts = [Some(config(&outcome.config)), orderers(outcome), Some(peers(outcome))];
+    let parts: Vec<Finding> = parts.into_iter().flatten().collect();
     let all_well = parts.iter().all(|part| part.status == Some(true));
     let (orderer_heights, peer_heights) = heights(outcome);
     for (node, height) in &outcome.heights {
@@ -54,6 +55,13 @@ fn config(state: &ConfigState) -> Finding {
         }
         ConfigState::Refused(refused) => no(refused.reason, &refused.message),
     }
+}
+
+/// Told only while orderers have trouble with the channel: whether they are there is for their
+/// network to say.
+fn orderers(outcome: &ChannelOutcome) -> Option<Finding> {
+    let waiting = outcome.orderers.as_ref()?;
+    Some(Finding::no(kind::ORDERERS, waiting.reason, &waiting.message))
 }
 
 fn peers(outcome: &ChannelOutcome) -> Finding {

@@ -2,6 +2,10 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
+
+use weft_channels::{Aftermath, Backoff, Channels, JoinRefused, Run, Stores as _};
+use weft_protos::common::Block;
 
 use super::super::fixture;
 use super::super::host::{Down, Host, Running};
@@ -9,8 +13,8 @@ use super::super::record::Violation;
 use super::{What, World};
 use crate::chain::ChainError;
 use crate::chain::core::{Core, Input, Now, Stored};
-use crate::registrar::{JoinError, join_store};
-use crate::store::{ChainStore, Stores as _};
+use crate::registrar::{OpenError, open_store};
+use crate::store::ChainStore;
 
 /// Time after which a failed channel is opened again.
 const REOPEN: u64 = 5_000;
@@ -84,6 +88,7 @@ impl World {
         }
         let kv = place.disk.open(&fixture::channel());
         let store = kv.map_err(|error| error.to_string());
+        let store = store.map(|opened| opened.into_parts().0);
         let store = store.and_then(|kv| ChainStore::open(kv).map_err(|error| error.to_string()));
         match store.and_then(|store| open(place, store, now)) {
             Ok(running) => {
@@ -99,18 +104,15 @@ impl World {
     pub fn join(&mut self, host: u64) {
         let genesis = self.rng.range(0, 4) == 0;
         let block = if genesis { &self.genesis } else { &self.config.0 }.clone();
-        let (now, deletes) = (self.moment(), self.bug.join_deletes);
-        let place = self.host(host);
-        if place.running.is_some() {
+        let deletes = self.bug.join_deletes;
+        if self.host(host).running.is_some() {
             return;
         }
-        let before = height_on(place);
-        let disk = place.disk.clone();
-        let joined = join_store(&disk, &fixture::channel(), block, |store| {
-            open(place, store, now).map_err(|_| JoinError::Exists)
-        });
+        let before = height_on(self.host(host));
+        let disk = self.host(host).disk.clone();
+        let joined = self.attempt(host, block);
         if joined.is_err() && deletes {
-            let _ = disk.remove(&fixture::channel());
+            disk.wipe();
         }
         match joined {
             Ok(running) => {
@@ -122,7 +124,7 @@ impl World {
                 self.wrote(host);
                 self.work(host);
             }
-            Err(_) => {
+            Err(()) => {
                 self.counts.refused_joins += 1;
                 let after = height_on(self.host(host));
                 if after != before {
@@ -131,6 +133,27 @@ impl World {
                 self.calendar.after(JOIN_AGAIN, What::Join { host });
             }
         }
+    }
+
+    /// One join, as the states of a node's channels let it happen.
+    fn attempt(&mut self, host: u64, block: Block) -> Result<Running, ()> {
+        let (now, place) = (self.moment(), self.host(host));
+        let (disk, channel) = (place.disk.clone(), fixture::channel());
+        let mut states = Channels::new(Backoff::default());
+        if disk.is_kept() {
+            states.found(&channel);
+        }
+        let run: Run = states.join(&channel).map_err(|_: JoinRefused| ())?;
+        let (left, opened) = open_store(&disk, &channel, Some(block), |store| {
+            open(place, store, now).map_err(|_| OpenError::Broken)
+        });
+        opened.map_err(|error| {
+            let failed = states.failed(&run, Duration::ZERO, left, error.to_string(), error.cure());
+            if let Aftermath::Discard(removal) = failed {
+                // A simulated disk is always rid of what it is told to delete.
+                let _ = disk.remove(&removal);
+            }
+        })
     }
 
     /// Plans a join.
