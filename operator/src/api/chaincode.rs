@@ -107,12 +107,12 @@ pub struct CollectionSpec {
     /// 0 keeps them.
     #[serde(default)]
     pub block_to_live: u64,
-    /// Whether only clients of the collection's organizations may read its values. As in Fabric's
-    /// collection files, `false` when absent: the contract decides.
+    /// Whether only clients that satisfy the collection's policy, with its roles, may read its values.
+    /// As in Fabric's collection files, `false` when absent: the contract decides.
     #[serde(default)]
     pub member_only_read: bool,
-    /// Whether only clients of the collection's organizations may write its values. As in Fabric's
-    /// collection files, `false` when absent: the contract decides.
+    /// Whether only clients that satisfy the collection's policy, with its roles, may write its values.
+    /// As in Fabric's collection files, `false` when absent: the contract decides.
     #[serde(default)]
     pub member_only_write: bool,
     /// Who must endorse what writes into the collection: policy text, or the path of a channel

@@ -6,9 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use weft_msp::policy::dsl;
+use weft_msp::policy::{any_of, dsl};
 use weft_msp::{Principal, PrincipalRole};
-use weft_protos::common::signature_policy::{NOutOf, Type};
+use weft_protos::common::signature_policy::Type;
 use weft_protos::common::{SignaturePolicy, SignaturePolicyEnvelope};
 
 use super::{Checker, Endorsement, ObjectId};
@@ -174,7 +174,7 @@ impl Checker {
                 Some(_) => {}
             }
         }
-        complete.then(|| any_of(&msp_ids))
+        complete.then(|| any_member(&msp_ids))
     }
 
     /// Members by policy text.
@@ -229,13 +229,8 @@ fn organizations(policy: &SignaturePolicyEnvelope) -> BTreeSet<String> {
 }
 
 /// `OR('A.member', 'B.member', …)`.
-fn any_of(msp_ids: &BTreeSet<&str>) -> SignaturePolicyEnvelope {
-    let identities: Vec<_> =
-        msp_ids.iter().map(|msp_id| Principal::role(msp_id, PrincipalRole::Member)).collect();
-    let signed_by = |index| SignaturePolicy { r#type: Some(Type::SignedBy(index)) };
-    let rules = (0_i32..).take(identities.len()).map(signed_by).collect();
-    let rule = SignaturePolicy { r#type: Some(Type::NOutOf(NOutOf { n: 1, rules })) };
-    SignaturePolicyEnvelope { version: 0, rule: Some(rule), identities }
+fn any_member(msp_ids: &BTreeSet<&str>) -> SignaturePolicyEnvelope {
+    any_of(msp_ids.iter().map(|id| Principal::role(id, PrincipalRole::Member)).collect())
 }
 
 #[cfg(test)]

@@ -99,6 +99,8 @@ fn blocks_are_signed_by_an_orderer_of_the_channel() {
     signed_by(&network.orderers[0].identity).unwrap();
     for stranger in
         [&Org::new("OrdererMSP").orderer, &network.org(1).orderer, &network.org(1).admin]
+            .into_iter()
+            .chain([&network.orderer_org.client, &network.orderer_org.admin])
     {
         let refused = signed_by(stranger);
         assert!(matches!(refused, Err(BlockError::Signatures { number: 1, .. })), "{refused:?}");
@@ -106,6 +108,21 @@ fn blocks_are_signed_by_an_orderer_of_the_channel() {
     // The age of the certificate is not the block's fault.
     let old = network.orderer_org.identity_valid("old", weft_msp::NodeRole::Orderer, EXPIRED);
     signed_by(&old).unwrap();
+}
+
+/// Channels that were made elsewhere, or before, are judged by the policy that they have.
+#[test]
+fn a_channel_goes_on_by_its_own_policy_for_blocks() {
+    let network = Network::new(1, 4);
+    let mut profile = network.profile("supply");
+    let any_writer = genesis::PolicyRule::any(weft_config::keys::WRITERS);
+    profile.orderer.policies.insert(weft_config::keys::BLOCK_VALIDATION.into(), any_writer);
+    let bundle = network::bundle(&profile);
+    let genesis = genesis::block(&profile).unwrap();
+    for signer in [&network.orderers[0].identity, &network.orderer_org.client] {
+        let block = tx::next_block(&genesis, 0, &[transaction(&network, &bundle)], signer);
+        block::verify(&bundle, &block, NOW).unwrap();
+    }
 }
 
 #[test]

@@ -125,6 +125,9 @@ fn the_default_policies_let_in_whom_they_should() {
     check("/Channel/Admins", &[&org1.admin, &org2.admin], false);
     check("/Channel/Admins", &[&org1.admin, &org2.admin, &orderers.admin], true);
     check(keys::BLOCK_VALIDATION_PATH, &[&orderers.orderer], true);
+    for other in [&orderers.client, &orderers.admin, &orderers.peer] {
+        check(keys::BLOCK_VALIDATION_PATH, &[other], false);
+    }
     check(keys::BLOCK_VALIDATION_PATH, &[&org1.orderer], false);
 }
 

@@ -6,7 +6,7 @@ mod common;
 
 use std::{hint::black_box, sync::Arc};
 
-use common::{NOW, Org, manager, read, serialized, signed};
+use common::{NOW, Org, authenticated, manager, serialized, signed};
 use criterion::{Criterion, criterion_group, criterion_main};
 use weft_msp::{MspManager, Policy, Principal, PrincipalRole, ValidAt, policy::dsl};
 
@@ -32,13 +32,13 @@ fn policies(c: &mut Criterion) {
     let orgs: Vec<_> = (1..=3).map(|n| Org::new(&format!("Org{n}MSP"))).collect();
     let msps = manager(&orgs);
     let signers: Vec<_> = orgs.iter().map(|org| org.signer("peer", &["peer"])).collect();
-    let endorsers: Vec<_> = signers.iter().map(|signer| read(&msps, signer)).collect();
+    let endorsers: Vec<_> = signers.iter().map(|signer| authenticated(&msps, signer)).collect();
     let text = "OutOf(2, 'Org1MSP.peer', 'Org2MSP.peer', 'Org3MSP.peer')";
     let policy = dsl::parse(text).unwrap();
     let policy = Policy::signature("bench", &policy, Arc::clone(&msps)).unwrap();
     let two = &endorsers[1..];
     c.bench_function("policy/2 of 3, verified before", |b| {
-        b.iter(|| policy.evaluate_identities(black_box(two), ValidAt::Issuance).unwrap());
+        b.iter(|| policy.evaluate_authenticated(black_box(two), ValidAt::Issuance).unwrap());
     });
     let signatures: Vec<_> = signers[1..].iter().map(|s| signed(s, &[7; 1000])).collect();
     c.bench_function("policy/2 of 3, with signatures", |b| {

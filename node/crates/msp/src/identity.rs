@@ -1,13 +1,15 @@
 //! An identity: a certificate under an MSP, with everything about it that does not change.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use weft_crypto::{Certificate, SignatureError};
 use weft_protos::common::MspPrincipal;
 use weft_types::{MspId, Timestamp};
 
+use crate::authenticated::Authenticated;
 use crate::principal::{Principal, PrincipalError};
+use crate::realm::Realm;
 use crate::vouched::Vouched;
 
 /// When a certificate has to be within its validity period.
@@ -212,6 +214,7 @@ pub struct Identity {
     pub(crate) window: Window,
     pub(crate) verdict: Result<(), IdentityError>,
     pub(crate) vouched: Vouched,
+    pub(crate) realm: Realm,
 }
 
 impl Identity {
@@ -292,6 +295,20 @@ impl Identity {
             return Ok(());
         }
         self.certificate.public_key().verify(message, signature)
+    }
+
+    /// [`verify`](Self::verify), and what is proven by it: that the holder of this identity's key
+    /// is there. Access is checked with that, under the MSPs of whatever is accessed.
+    ///
+    /// # Errors
+    /// [`SignatureError`] when the signature is not this identity's.
+    pub fn authenticate(
+        self: &Arc<Self>,
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<Authenticated, SignatureError> {
+        self.verify(message, signature)?;
+        Ok(Authenticated::of(self))
     }
 
     /// Records that `signature` over `message` holds, because it was made here with this identity's

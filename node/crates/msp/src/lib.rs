@@ -4,6 +4,8 @@
 //!   administrators, organizational units. [`MspManager`] holds those of a channel.
 //! - [`Identity`] is a certificate under an MSP, judged once when it is read: its chain, its roles,
 //!   whether it is revoked. Only the question *when* is left to each use ([`ValidAt`]).
+//! - [`Authenticated`] is somebody whose signature holds, whom no MSP has judged yet. Policies take
+//!   nothing else, so that an identity counts only under the MSPs of the channel that is asked about.
 //! - [`Principal`] describes a set of identities; [`policy`] combines principals into policies.
 //! - [`NodeMsp`] is what a running node signs as and judges its own organization's members by; both
 //!   can be renewed while it runs.
@@ -15,6 +17,7 @@
 //! result at any time; what arrives now (a broadcast, a proposal, a stream request) is judged at a
 //! [`Timestamp`](weft_types::Timestamp).
 
+mod authenticated;
 mod cache;
 mod canonical;
 mod chain;
@@ -25,11 +28,13 @@ mod manager;
 mod msp;
 pub mod policy;
 mod principal;
+mod realm;
 mod revocation;
 mod signing;
 mod units;
 mod vouched;
 
+pub use authenticated::Authenticated;
 pub use chain::ChainError;
 pub use current::{CurrentIdentity, CurrentMsps, NodeMsp, Renewal, RenewalError};
 pub use identity::{Identity, IdentityError, IdentityId, NodeRole, Roles, ValidAt, Window};

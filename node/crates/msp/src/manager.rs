@@ -7,9 +7,11 @@ use weft_protos::{ext::decode, msp::SerializedIdentity};
 use weft_types::MspId;
 
 use crate::{
+    authenticated::Authenticated,
     cache::IdentityCache,
     identity::Identity,
     msp::{DeserializeError, MAX_SERIALIZED_IDENTITY, Msp},
+    realm::Realm,
 };
 
 /// Identities that are kept by default: some kilobytes each, and more than the clients that are
@@ -35,6 +37,7 @@ pub struct DuplicateMsp {
 pub struct MspManager {
     msps: BTreeMap<MspId, Arc<Msp>>,
     cache: IdentityCache,
+    realm: Realm,
 }
 
 impl MspManager {
@@ -50,7 +53,7 @@ impl MspManager {
     #[must_use]
     pub fn of(msp: Msp) -> Self {
         let msps = BTreeMap::from([(msp.id().clone(), Arc::new(msp))]);
-        Self { msps, cache: IdentityCache::new(DEFAULT_CAPACITY) }
+        Self { msps, cache: IdentityCache::new(DEFAULT_CAPACITY), realm: Realm::fresh() }
     }
 
     /// Manages `msps`, remembering about `capacity` identities.
@@ -68,7 +71,7 @@ impl MspManager {
                 return Err(DuplicateMsp { msp_id });
             }
         }
-        Ok(Self { msps: by_id, cache: IdentityCache::new(capacity) })
+        Ok(Self { msps: by_id, cache: IdentityCache::new(capacity), realm: Realm::fresh() })
     }
 
     /// The MSP with the id `msp_id`.
@@ -104,6 +107,17 @@ impl MspManager {
         Ok(identity)
     }
 
+    /// What these MSPs make of somebody who was authenticated, whichever MSPs did it.
+    ///
+    /// # Errors
+    /// As [`deserialize_identity`](Self::deserialize_identity): here, it may be a stranger.
+    pub fn identity_of(&self, who: &Authenticated) -> Result<Arc<Identity>, DeserializeError> {
+        match &who.read {
+            Some(identity) if identity.realm == self.realm => Ok(Arc::clone(identity)),
+            _ => self.deserialize_identity(who.serialized()),
+        }
+    }
+
     fn read(&self, serialized: &[u8]) -> Result<Identity, DeserializeError> {
         if serialized.len() > MAX_SERIALIZED_IDENTITY {
             return Err(DeserializeError::TooLarge { size: serialized.len() });
@@ -115,7 +129,8 @@ impl MspManager {
         let msp = self
             .get(&decoded.mspid)
             .ok_or(DeserializeError::UnknownMsp { msp_id: decoded.mspid })?;
-        msp.read_identity(serialized, &decoded.id_bytes)
+        let identity = msp.read_identity(serialized, &decoded.id_bytes)?;
+        Ok(Identity { realm: self.realm, ..identity })
     }
 }
 

@@ -19,6 +19,7 @@ use crate::{
     chain::{Authorities, ChainError, Issuer, Roots},
     identity::{Identity, IdentityError, IdentityId, NodeRole, ValidAt, Window},
     principal::PrincipalError,
+    realm::Realm,
     revocation::{self, Revocations},
     units::Units,
     vouched::Vouched,
@@ -396,6 +397,7 @@ impl Msp {
             window: Window::of(&certificate).intersect(issuer.path.window),
             verdict: self.judge(&certificate, issuer),
             vouched: Vouched::default(),
+            realm: Realm::NONE,
             certificate,
         })
     }

@@ -29,6 +29,7 @@ use weft_protos::{
 };
 
 pub use manager::{PolicyManager, PolicyTree, PolicyTreeError};
+pub use signature::any_of;
 pub use unsatisfied::{IgnoredSignature, Unsatisfied};
 
 use self::{
@@ -37,6 +38,7 @@ use self::{
     signature::{Signature, merge_into},
 };
 use crate::{
+    authenticated::Authenticated,
     identity::{Identity, ValidAt},
     manager::MspManager,
     msp::DeserializeError,
@@ -179,21 +181,23 @@ impl Policy {
         Err(self.unsatisfied(evaluation, ignored))
     }
 
-    /// Checks that `identities`, whose signatures the caller has verified, satisfy the policy. One
-    /// that stands there twice counts once.
+    /// Checks that `signers`, whose signatures the caller has verified, satisfy the policy. Each is
+    /// read by the policy's own MSPs, whichever read it before; one that those do not know is left
+    /// out and named in the error, and one that stands there twice counts once.
     ///
     /// # Errors
     /// [`PolicyError::Unsatisfied`] when they do not.
-    pub fn evaluate_identities(
+    pub fn evaluate_authenticated(
         &self,
-        identities: &[Arc<Identity>],
+        signers: &[Authenticated],
         at: impl Into<ValidAt>,
     ) -> Result<(), PolicyError> {
-        let evaluation = Evaluation { identities, at: at.into() };
+        let (identities, ignored) = self.known(signers);
+        let evaluation = Evaluation { identities: &identities, at: at.into() };
         if self.holds(evaluation) {
             return Ok(());
         }
-        Err(self.unsatisfied(evaluation, Vec::new()))
+        Err(self.unsatisfied(evaluation, ignored))
     }
 
     /// The policy as a signature policy: the subgroups' policies become rules of a threshold
@@ -217,6 +221,22 @@ impl Policy {
                 Ok(signature::envelope(meta.threshold(), rules, principals))
             }
         }
+    }
+
+    /// Those of `signers` that the policy's MSPs know, and why others were left out.
+    fn known(&self, signers: &[Authenticated]) -> (Vec<Arc<Identity>>, Vec<IgnoredSignature>) {
+        let mut identities = Vec::with_capacity(signers.len());
+        let mut ignored = Vec::new();
+        for (index, signer) in signers.iter().enumerate() {
+            match self.msps.identity_of(signer) {
+                Ok(identity) => identities.push(identity),
+                Err(error) => {
+                    let reason = IgnoredReason::Identity(error);
+                    ignored.push(IgnoredSignature { index, reason });
+                }
+            }
+        }
+        (identities, ignored)
     }
 
     /// The identities whose signatures hold, each once, and why others were left out.

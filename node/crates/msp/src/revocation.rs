@@ -1,9 +1,13 @@
 //! Revoked serial numbers, by the authority that issued them.
 //!
-//! A list belongs to the authorities whose key identifier it names, and counts where one of them
-//! signed it; a list that none of them signed is without effect (Fabric: msp/mspimplvalidate.go,
-//! `validateCertAgainstChain`). A certificate counts as revoked from the moment the list is part of
-//! the MSP; dates within the list are not looked at.
+//! A list belongs to the authorities that have its issuer's name and whose key verifies its signature
+//! (RFC 5280, 6.3.3); one that no authority signed is without effect. A certificate counts as revoked
+//! from the moment the list is part of the MSP; dates within the list are not looked at.
+//!
+//! Deviation: Fabric looks at a list only where its authority key identifier equals the authority's
+//! subject key identifier (msp/mspimplvalidate.go, `validateCertAgainstChain`), so that a list which
+//! names another revokes nothing and nobody is told. Here the identifier only has to be there, as
+//! Fabric refuses every identity of an MSP with a list that has none.
 
 use std::collections::BTreeSet;
 
@@ -43,8 +47,7 @@ pub(crate) struct Revocations {
 impl Revocations {
     pub(crate) fn new(authorities: &Authorities, lists: &[Crl]) -> Self {
         let of = |authority: &Certificate| {
-            let mine = lists.iter().filter(|crl| crl.aki() == authority.ski());
-            let signed = mine.filter(|crl| crl.verify_signed_by(authority).is_ok());
+            let signed = lists.iter().filter(|crl| crl.verify_signed_by(authority).is_ok());
             signed.flat_map(|crl| crl.entries().keys().cloned()).collect()
         };
         Self { serials: authorities.iter().map(|a| of(&a.certificate)).collect() }

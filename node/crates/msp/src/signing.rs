@@ -6,6 +6,8 @@ use weft_crypto::{Certificate, PrivateKey};
 use weft_protos::msp::SerializedIdentity;
 use weft_types::{MspId, SignError, Signer};
 
+use crate::authenticated::Authenticated;
+
 /// A signing identity cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SigningIdentityError {
@@ -60,6 +62,12 @@ impl SigningIdentity {
     #[must_use]
     pub fn certificate(&self) -> &Certificate {
         &self.certificate
+    }
+
+    /// Itself, as somebody who holds the key.
+    #[must_use]
+    pub fn authenticated(&self) -> Authenticated {
+        Authenticated::own(self.serialized.clone(), self.msp_id.clone())
     }
 
     /// Its private key.

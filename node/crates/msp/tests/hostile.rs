@@ -9,7 +9,7 @@ use bytes::Bytes;
 use common::*;
 use proptest::prelude::*;
 use prost::Message as _;
-use weft_msp::{Msp, MspManager, Policy, Principal, policy::plan};
+use weft_msp::{Msp, MspManager, Policy, Principal, SigningIdentity, policy::plan};
 use weft_protos::{
     common::{MspPrincipal, SignaturePolicyEnvelope},
     msp::{FabricMspConfig, MspConfig},
@@ -18,6 +18,7 @@ use weft_protos::{
 struct World {
     msps: Arc<MspManager>,
     identity: Bytes,
+    signer: SigningIdentity,
     definition: Bytes,
     policy: Bytes,
 }
@@ -34,6 +35,7 @@ fn world() -> &'static World {
         World {
             msps: manager([&org]),
             identity: serialized("A", &issue(&below, "x", &["peer"])),
+            signer: org.signer("y", &["peer"]),
             definition: org.config.encode_to_vec().into(),
             policy: weft_msp::policy::dsl::parse(text).unwrap().encode_to_vec().into(),
         }
@@ -81,11 +83,10 @@ proptest! {
     #[test]
     fn policies(bytes in damaged(&world().policy)) {
         if let Ok(envelope) = SignaturePolicyEnvelope::decode(bytes) {
-            let identity = world().msps.deserialize_identity(&world().identity).unwrap();
             let policy = Policy::signature("x", &envelope, Arc::clone(&world().msps));
             prop_assert_eq!(policy.is_err(), plan::combinations(&envelope, 100).is_err());
             if let Ok(policy) = policy {
-                let _ = policy.evaluate_identities(&[identity], NOW);
+                let _ = policy.evaluate_authenticated(&[world().signer.authenticated()], NOW);
                 let _ = policy.to_envelope();
             }
         }

@@ -5,11 +5,13 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use tempfile::TempDir;
+use weft_crypto::{Certificate, CertificateAuthority, RevokedCertificate};
 use weft_msp::{IdentityError, Msp, MspError, Principal, PrincipalRole, ValidAt, folder};
+use weft_protos::msp::FabricMspConfig;
 use weft_types::{MspId, Signer as _, Timestamp};
 
 struct Openssl {
@@ -101,6 +103,41 @@ NodeOUs:
   AdminOUIdentifier:
     OrganizationalUnitIdentifier: admin
 ";
+
+/// A list that the authority signed, which names another key identifier than the authority's.
+#[test]
+fn a_list_counts_by_its_issuer_whatever_key_identifier_it_names() {
+    let openssl = Openssl::new();
+    openssl.root();
+    // The same name and key with another key identifier: that is what the list will name.
+    openssl.run(
+        "req -x509 -new -key ca.key -sha256 -days 3650 -subj /O=Org/CN=root -out other.pem \
+         -addext subjectKeyIdentifier=01:02:03",
+    );
+    openssl.put("msp/config.yaml", ROLES);
+    openssl.leaf("ca", "user", "/OU=peer/CN=user", "keyUsage=digitalSignature");
+    openssl.sign_as("user");
+    let text = |name: &str| fs::read_to_string(openssl.path(name)).unwrap();
+    let other = CertificateAuthority::from_pem(&text("other.pem"), &text("ca.key")).unwrap();
+    let user = Certificate::from_pem(&text("user.pem")).unwrap();
+    let revoked =
+        RevokedCertificate { serial: user.serial().to_vec(), revoked_at: now(), reason: None };
+    let next = now().saturating_add(Duration::from_secs(86_400));
+    let list = other.issue_crl(&[revoked], 1, now(), next).unwrap();
+    let root = Certificate::from_pem(&text("ca.pem")).unwrap();
+    assert_ne!(list.aki(), root.ski());
+
+    let (mut config, signer) =
+        folder::load(&openssl.msp(), &MspId::new("OrgMSP").unwrap()).unwrap();
+    let judge = |config: &FabricMspConfig| {
+        let msp = Msp::new(config).unwrap();
+        let identity = msp.deserialize_identity(&signer.serialized_identity()).unwrap();
+        identity.validate(ValidAt::Issuance)
+    };
+    assert_eq!(judge(&config), Ok(()));
+    config.revocation_list.push(list.pem().into());
+    assert!(matches!(judge(&config), Err(IdentityError::Revoked { .. })));
+}
 
 #[test]
 fn self_signed_root_and_signed_leaf() {

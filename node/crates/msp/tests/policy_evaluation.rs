@@ -9,7 +9,8 @@ use bytes::Bytes;
 use common::*;
 use proptest::prelude::*;
 use weft_msp::{
-    Identity, MspManager, Policy, PolicyError, Principal, PrincipalRole, SigningIdentity, ValidAt,
+    Authenticated, Identity, MspManager, Policy, PolicyError, Principal, PrincipalRole,
+    SigningIdentity, ValidAt,
     policy::{CompileError, IgnoredReason, dsl, plan},
 };
 use weft_protos::common::{
@@ -23,6 +24,7 @@ struct World {
     msps: Arc<MspManager>,
     signers: Vec<SigningIdentity>,
     identities: Vec<Arc<Identity>>,
+    authenticated: Vec<Authenticated>,
 }
 
 const KINDS: [&str; 4] = ["peer", "peer", "client", "admin"];
@@ -35,7 +37,8 @@ fn world() -> &'static World {
         let signers: Vec<_> =
             orgs.iter().flat_map(|org| KINDS.map(|kind| org.signer(kind, &[kind]))).collect();
         let identities = signers.iter().map(|signer| read(&msps, signer)).collect();
-        World { msps, signers, identities }
+        let authenticated = signers.iter().map(|signer| authenticated(&msps, signer)).collect();
+        World { msps, signers, identities, authenticated }
     })
 }
 
@@ -75,8 +78,8 @@ fn signers() -> impl Strategy<Value = Vec<usize>> {
     prop::collection::vec(0..12_usize, 0..7)
 }
 
-fn chosen(signers: &[usize]) -> Vec<Arc<Identity>> {
-    signers.iter().map(|index| Arc::clone(&world().identities[*index])).collect()
+fn chosen(signers: &[usize]) -> Vec<Authenticated> {
+    signers.iter().map(|index| world().authenticated[*index].clone()).collect()
 }
 
 fn satisfies(principal: &MspPrincipal, signer: usize) -> bool {
@@ -146,7 +149,7 @@ proptest! {
         let identities = overlapping();
         let envelope =
             SignaturePolicyEnvelope { version: 0, rule: Some(rule.clone()), identities };
-        let result = policy(&envelope).evaluate_identities(&chosen(&signers), NOW).is_ok();
+        let result = policy(&envelope).evaluate_authenticated(&chosen(&signers), NOW).is_ok();
         let expected = in_order(&rule, &envelope.identities, &signers, &[]).is_some();
         prop_assert_eq!(result, expected);
         if result {
@@ -164,9 +167,9 @@ proptest! {
         let policy = policy(&envelope);
         let expected = !ways(&rule, &envelope.identities, &signers).is_empty();
         let mut chosen = chosen(&signers);
-        prop_assert_eq!(policy.evaluate_identities(&chosen, NOW).is_ok(), expected);
+        prop_assert_eq!(policy.evaluate_authenticated(&chosen, NOW).is_ok(), expected);
         chosen.reverse();
-        prop_assert_eq!(policy.evaluate_identities(&chosen, NOW).is_ok(), expected);
+        prop_assert_eq!(policy.evaluate_authenticated(&chosen, NOW).is_ok(), expected);
     }
 
     /// Who signs twice counts once.
@@ -178,9 +181,9 @@ proptest! {
             identities: overlapping(),
         };
         let policy = policy(&envelope);
-        let once = policy.evaluate_identities(&chosen(&signers), NOW).is_ok();
+        let once = policy.evaluate_authenticated(&chosen(&signers), NOW).is_ok();
         let twice = [signers.clone(), signers].concat();
-        prop_assert_eq!(policy.evaluate_identities(&chosen(&twice), NOW).is_ok(), once);
+        prop_assert_eq!(policy.evaluate_authenticated(&chosen(&twice), NOW).is_ok(), once);
     }
 
     /// The planned sets are the minimal ones, all of them.
@@ -267,7 +270,7 @@ fn the_order_of_rules_can_matter() {
     let member_then_peer = "AND('A.member', 'A.peer')";
     let (peer, client) = (0, 2);
     let signed_by = |text: &str, signers: &[usize]| {
-        parsed(text).evaluate_identities(&chosen(signers), NOW).is_ok()
+        parsed(text).evaluate_authenticated(&chosen(signers), NOW).is_ok()
     };
     assert!(signed_by(peer_then_member, &[peer, client]));
     // The member rule takes the peer, and then there is none left, as in Fabric.
@@ -343,10 +346,8 @@ fn expired_signers_do_not_count_now_but_did_then() {
 fn many_signers() {
     let org = Org::new("A");
     let msps = manager([&org]);
-    let identities: Vec<_> = (0..70)
-        .map(|n| msps.deserialize_identity(&serialized("A", &org.issue(&n.to_string(), &["peer"]))))
-        .collect::<Result<_, _>>()
-        .unwrap();
+    let signer = |n: i32| org.signer(&n.to_string(), &["peer"]);
+    let identities: Vec<_> = (0..70).map(|n| authenticated(&msps, &signer(n))).collect();
     let rules = (0..70).map(|_| SignaturePolicy { r#type: Some(Type::SignedBy(0)) }).collect();
     let envelope = |n| SignaturePolicyEnvelope {
         version: 0,
@@ -356,11 +357,11 @@ fn many_signers() {
         identities: vec![Principal::role("A", PrincipalRole::Peer)],
     };
     let policy = |n| Policy::signature("many", &envelope(n), Arc::clone(&msps)).unwrap();
-    assert_eq!(policy(70).evaluate_identities(&identities, NOW), Ok(()));
+    assert_eq!(policy(70).evaluate_authenticated(&identities, NOW), Ok(()));
     let mut repeated = identities.clone();
-    repeated[69] = Arc::clone(&repeated[0]);
-    assert!(policy(70).evaluate_identities(&repeated, NOW).is_err());
-    assert_eq!(policy(69).evaluate_identities(&repeated, NOW), Ok(()));
+    repeated[69] = repeated[0].clone();
+    assert!(policy(70).evaluate_authenticated(&repeated, NOW).is_err());
+    assert_eq!(policy(69).evaluate_authenticated(&repeated, NOW), Ok(()));
 }
 
 #[test]
@@ -384,14 +385,46 @@ fn policies_that_cannot_be_set_up() {
     check(newer, CompileError::Version(1));
 }
 
+/// Somebody counts under the MSPs of the policy, whichever MSPs verified the signature.
+#[test]
+fn what_other_msps_made_of_a_signer_does_not_count() {
+    let (real, mut made_up) = (Org::new("A"), Org::new("A"));
+    let member = dsl::parse("OR('A.member')").unwrap();
+    let policy = |org: &Org| Policy::signature("members", &member, manager([org])).unwrap();
+    let judged = |policy: &Policy, who: &Authenticated| {
+        policy.evaluate_authenticated(std::slice::from_ref(who), NOW)
+    };
+    let signer = real.signer("user", &["client"]);
+    let here = authenticated(&manager([&real]), &signer);
+    assert_eq!(judged(&policy(&real), &here), Ok(()), "other MSPs of the same definition");
+    let intruder = authenticated(&manager([&made_up]), &made_up.signer("user", &["client"]));
+    assert_eq!(judged(&policy(&made_up), &intruder), Ok(()));
+    match judged(&policy(&real), &intruder) {
+        Err(PolicyError::Unsatisfied(why)) => {
+            assert!(matches!(why.ignored[0].reason, IgnoredReason::Identity(_)), "{why}");
+        }
+        other => panic!("{other:?}"),
+    }
+
+    // Revoked there and not here.
+    let user = made_up.signer("gone", &["client"]);
+    let before = manager([&made_up]);
+    let ca = made_up.ca.clone();
+    made_up.revoke(&ca, user.certificate());
+    let user = authenticated(&before, &user);
+    assert!(judged(&policy(&made_up), &user).is_err());
+    assert!(manager([&made_up]).identity_of(&user).unwrap().validate(NOW).is_err());
+    before.identity_of(&user).unwrap().validate(NOW).unwrap();
+}
+
 /// A principal that nobody can read is one that nobody satisfies.
 #[test]
 fn unreadable_principals() {
     let mut envelope = dsl::parse("OR('A.peer', 'B.peer')").unwrap();
     envelope.identities[0].principal = Bytes::from_static(b"\xff");
     let policy = policy(&envelope);
-    assert!(policy.evaluate_identities(&chosen(&[0]), NOW).is_err());
-    assert_eq!(policy.evaluate_identities(&chosen(&[4]), NOW), Ok(()));
+    assert!(policy.evaluate_authenticated(&chosen(&[0]), NOW).is_err());
+    assert_eq!(policy.evaluate_authenticated(&chosen(&[4]), NOW), Ok(()));
 }
 
 #[test]

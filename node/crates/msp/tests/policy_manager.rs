@@ -86,10 +86,11 @@ impl Channel {
     fn check(&self, path: &str, signers: &[&str]) -> Result<(), PolicyError> {
         let data: Vec<_> =
             signers.iter().map(|name| signed(&self.signers[*name], b"data")).collect();
+        let msps = self.manager.msps();
         let identities: Vec<_> =
-            signers.iter().map(|name| read(self.manager.msps(), &self.signers[*name])).collect();
+            signers.iter().map(|name| authenticated(msps, &self.signers[*name])).collect();
         let result = self.manager.evaluate(path, &data, NOW);
-        let verified = self.manager.get(path)?.evaluate_identities(&identities, NOW);
+        let verified = self.manager.get(path)?.evaluate_authenticated(&identities, NOW);
         assert_eq!(result, verified, "both ways to evaluate agree");
         result
     }

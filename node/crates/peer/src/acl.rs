@@ -4,6 +4,10 @@
 //! peer as a whole ask for an administrator or member of the peer's own organization, and no
 //! channel can change that; all others have a policy of the channel's configuration, which the
 //! channel's ACLs may replace (Fabric: core/aclmgmt/defaultaclprovider.go, resourceprovider.go).
+//!
+//! Whoever asks is read anew for every check: by the MSPs of the channel that is named, or by the
+//! peer's own for a resource of the peer. What other MSPs made of the same certificate before does
+//! not count (Fabric: `CheckACL` reads the signed proposal for the channel of the call).
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -12,7 +16,8 @@ use weft_config::Bundle;
 use weft_crypto::SignatureError;
 use weft_msp::policy::{PolicyError, SignedData};
 use weft_msp::{
-    CurrentMsps, DeserializeError, Identity, MspManager, Principal, PrincipalError, PrincipalRole,
+    Authenticated, CurrentMsps, DeserializeError, Identity, MspManager, Principal, PrincipalError,
+    PrincipalRole,
 };
 use weft_rpc::deliver::BoxError;
 use weft_types::{MspId, Timestamp};
@@ -196,22 +201,21 @@ impl Acl {
         }
     }
 
-    /// As [`check`](Self::check), for one whose signature the caller has verified; `identity` is
-    /// as the channel's MSPs read it.
+    /// As [`check`](Self::check), for one whose signature the caller has verified.
     ///
     /// # Errors
     /// [`AclError`] says why not.
-    pub fn check_identity(
+    pub fn check_authenticated(
         &self,
         bundle: &Bundle,
         resource: &str,
-        identity: &Arc<Identity>,
+        who: &Authenticated,
         now: Timestamp,
     ) -> Result<(), AclError> {
         match rule(bundle, resource)? {
-            Rule::Local(role) => self.check_role(role, Caller::Verified(identity), now),
+            Rule::Local(role) => self.check_role(role, Caller::Authenticated(who), now),
             Rule::Channel(path) => evaluate(bundle, path, |policy| {
-                policy.evaluate_identities(std::slice::from_ref(identity), now)
+                policy.evaluate_authenticated(std::slice::from_ref(who), now)
             }),
         }
     }
@@ -233,13 +237,13 @@ impl Acl {
     ///
     /// # Errors
     /// [`AclError`] says why not.
-    pub fn check_local_identity(
+    pub fn check_local_authenticated(
         &self,
         resource: &str,
-        identity: &Arc<Identity>,
+        who: &Authenticated,
         now: Timestamp,
     ) -> Result<(), AclError> {
-        self.check_role(local_role(resource)?, Caller::Verified(identity), now)
+        self.check_role(local_role(resource)?, Caller::Authenticated(who), now)
     }
 
     /// Checks that whoever signed administers the peer's organization, whatever the resource.
@@ -265,14 +269,14 @@ impl Acl {
         now: Timestamp,
     ) -> Result<(), AclError> {
         let policy = if role == PrincipalRole::Admin { "Admins" } else { "Members" };
-        let identity = self.local().deserialize_identity(caller.serialized());
+        let identity = caller.read_by(&self.local());
         let identity = identity.map_err(|source| AclError::Stranger { policy, source })?;
         Principal::Role { msp_id: self.msp_id.to_string(), role }
             .check(&identity, now)
             .map_err(|source| AclError::Local { policy, source })?;
         match caller {
             // The same certificate has verified.
-            Caller::Verified(_) => Ok(()),
+            Caller::Authenticated(_) => Ok(()),
             Caller::Signed(signed) => {
                 identity.verify(&signed.data, &signed.signature).map_err(AclError::Signature)
             }
@@ -297,16 +301,42 @@ impl EventAccess for Acl {
 #[derive(Clone, Copy)]
 enum Caller<'a> {
     Signed(&'a SignedData),
-    Verified(&'a Arc<Identity>),
+    Authenticated(&'a Authenticated),
 }
 
 impl Caller<'_> {
-    fn serialized(&self) -> &[u8] {
+    fn read_by(&self, msps: &MspManager) -> Result<Arc<Identity>, DeserializeError> {
         match self {
-            Self::Signed(signed) => &signed.identity,
-            Self::Verified(identity) => identity.serialized(),
+            Self::Signed(signed) => msps.deserialize_identity(&signed.identity),
+            Self::Authenticated(who) => msps.identity_of(who),
         }
     }
+}
+
+/// Somebody as a peer of a channel: read by the channel's MSPs, valid, of one of the application's
+/// organizations. `None` for everybody else, whatever other channels make of them.
+#[must_use]
+pub fn channel_peer(bundle: &Bundle, who: &Authenticated, now: Timestamp) -> Option<Arc<Identity>> {
+    let identity = bundle.msps().identity_of(who).ok()?;
+    bundle.application()?.org_of(identity.msp_id())?;
+    check_peer(bundle.msps(), &identity, now).ok()?;
+    Some(identity)
+}
+
+/// Checks that an identity is valid and a peer's; a member's is enough where its MSP does not tell
+/// roles apart. `msps` are those that read it.
+///
+/// # Errors
+/// [`PrincipalError`] says why not.
+pub fn check_peer(
+    msps: &MspManager,
+    identity: &Identity,
+    now: Timestamp,
+) -> Result<(), PrincipalError> {
+    let msp = msps.get(identity.msp_id().as_str());
+    let roles = msp.is_some_and(|msp| msp.roles_enabled());
+    let role = if roles { PrincipalRole::Peer } else { PrincipalRole::Member };
+    Principal::Role { msp_id: identity.msp_id().to_string(), role }.check(identity, now)
 }
 
 /// What a resource asks for on a channel.

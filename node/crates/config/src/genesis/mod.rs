@@ -167,7 +167,7 @@ impl OrdererProfile {
     #[must_use]
     pub fn new(consensus: Consensus, orgs: Vec<OrgProfile>) -> Self {
         let mut policies = group_policies();
-        policies.insert(keys::BLOCK_VALIDATION.into(), PolicyRule::any(keys::WRITERS));
+        policies.insert(keys::BLOCK_VALIDATION.into(), PolicyRule::any(keys::BLOCK_VALIDATION));
         Self {
             consensus,
             consenters: Vec::new(),

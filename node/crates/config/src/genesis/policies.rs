@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use prost::Message;
-use weft_msp::policy::dsl;
+use weft_msp::policy::{any_of, dsl};
+use weft_msp::{Principal, PrincipalRole};
 use weft_protos::common::{
     self, ImplicitMetaPolicy, implicit_meta_policy::Rule, policy::PolicyType,
 };
@@ -105,7 +106,7 @@ pub(super) fn group_policies() -> Policies {
 /// Readers admin, peer, client; Writers admin, client; Admins admin; Endorsement peer.
 #[must_use]
 pub fn transacting_policies(msp_id: &MspId) -> Policies {
-    use common::msp_role::MspRoleType::{Admin, Client, Peer};
+    use PrincipalRole::{Admin, Client, Peer};
     org_policies(
         msp_id,
         &[
@@ -117,45 +118,28 @@ pub fn transacting_policies(msp_id: &MspId) -> Policies {
     )
 }
 
-/// The usual policies of an organization that runs orderers: Readers and Writers admin, orderer,
-/// client; Admins admin. Orderers are in Writers, as a block is valid by `ANY Writers`.
+/// The usual policies of an organization that runs orderers, for roles by organizational unit
+/// (NodeOUs): Readers and Writers admin, orderer, client; Admins admin; BlockValidation orderer, so
+/// that no other key of the organization can sign a block.
 #[must_use]
 pub fn ordering_policies(msp_id: &MspId) -> Policies {
-    use common::msp_role::MspRoleType::{Admin, Client, Orderer};
+    use PrincipalRole::{Admin, Client, Orderer};
     org_policies(
         msp_id,
         &[
             (keys::READERS, &[Admin, Orderer, Client]),
             (keys::WRITERS, &[Admin, Orderer, Client]),
             (keys::ADMINS, &[Admin]),
+            (keys::BLOCK_VALIDATION, &[Orderer]),
         ],
     )
 }
 
-fn org_policies(msp_id: &MspId, roles: &[(&str, &[common::msp_role::MspRoleType])]) -> Policies {
-    let rule = |roles: &[_]| PolicyRule::Signature(any_role(msp_id, roles));
-    roles.iter().map(|(name, roles)| ((*name).to_owned(), rule(roles))).collect()
-}
-
-/// One signature by a holder of any of these roles.
-fn any_role(
-    msp_id: &MspId,
-    roles: &[common::msp_role::MspRoleType],
-) -> common::SignaturePolicyEnvelope {
-    use common::{SignaturePolicy, signature_policy};
-    let principal = |role: &common::msp_role::MspRoleType| common::MspPrincipal {
-        principal_classification: common::msp_principal::Classification::Role.into(),
-        principal: common::MspRole { msp_identifier: msp_id.to_string(), role: (*role).into() }
-            .encode_to_vec()
-            .into(),
+/// One signature by a holder of any of the roles, for each policy.
+fn org_policies(msp_id: &MspId, roles: &[(&str, &[PrincipalRole])]) -> Policies {
+    let rule = |roles: &[PrincipalRole]| {
+        let principals = roles.iter().map(|role| Principal::role(msp_id.as_str(), *role));
+        PolicyRule::Signature(any_of(principals.collect()))
     };
-    let signed_by =
-        |index| SignaturePolicy { r#type: Some(signature_policy::Type::SignedBy(index)) };
-    let rules = (0..).take(roles.len()).map(signed_by).collect();
-    let threshold = signature_policy::NOutOf { n: 1, rules };
-    common::SignaturePolicyEnvelope {
-        version: 0,
-        rule: Some(SignaturePolicy { r#type: Some(signature_policy::Type::NOutOf(threshold)) }),
-        identities: roles.iter().map(principal).collect(),
-    }
+    roles.iter().map(|(name, roles)| ((*name).to_owned(), rule(roles))).collect()
 }

@@ -119,6 +119,14 @@ fn compile(policy: &SignaturePolicy, principals: usize) -> Result<Rule, CompileE
     }
 }
 
+/// The policy that one signature of any of `principals` satisfies; without any, nobody does.
+#[must_use]
+pub fn any_of(principals: Vec<MspPrincipal>) -> SignaturePolicyEnvelope {
+    let signed_by = |index| SignaturePolicy { r#type: Some(Type::SignedBy(index)) };
+    let rules = (0_i32..).take(principals.len()).map(signed_by).collect();
+    envelope(1, rules, principals)
+}
+
 /// A signature policy of a threshold over `rules`.
 pub(super) fn envelope(
     needed: usize,

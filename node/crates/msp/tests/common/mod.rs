@@ -9,7 +9,7 @@ use weft_crypto::{
     CaProfile, Certificate, CertificateAuthority, LeafProfile, LeafUsage, Name, PrivateKey,
     RevokedCertificate, Validity,
 };
-use weft_msp::{Identity, Msp, MspManager, SignedData, SigningIdentity, ValidAt};
+use weft_msp::{Authenticated, Identity, Msp, MspManager, SignedData, SigningIdentity, ValidAt};
 use weft_protos::msp::{FabricMspConfig, FabricNodeOUs, FabricOuIdentifier, SerializedIdentity};
 use weft_types::{MspId, Signer as _, Timestamp};
 
@@ -155,6 +155,12 @@ pub fn signed(signer: &SigningIdentity, data: &[u8]) -> SignedData {
 
 pub fn read(msps: &MspManager, signer: &SigningIdentity) -> Arc<Identity> {
     msps.deserialize_identity(&signer.serialized_identity()).unwrap()
+}
+
+/// Somebody whose signature these MSPs verified.
+pub fn authenticated(msps: &MspManager, signer: &SigningIdentity) -> Authenticated {
+    let signature = signer.sign(b"hello").unwrap();
+    read(msps, signer).authenticate(b"hello", &signature).unwrap()
 }
 
 /// Valid both now and whenever.

@@ -381,7 +381,7 @@ impl Channels {
             history: deps.history,
             listener: roots,
             members: Members {
-                org: deps.identity.current().msp_id().clone(),
+                identity: deps.identity.clone(),
                 exchange: deps.exchange.clone(),
                 pull_timeout: deps.pull_timeout,
                 runtime: self.runtime.clone(),

@@ -32,7 +32,7 @@ use weft_ledger::rwset::NsRwSet;
 use weft_ledger::state::{StateError, StateReader, metadata};
 use weft_msp::policy::Policy;
 use weft_msp::policy::application::ApplicationPolicy;
-use weft_msp::{Identity, ValidAt};
+use weft_msp::{Authenticated, ValidAt};
 use weft_protos::common::SignaturePolicyEnvelope;
 use weft_protos::ext::decode;
 use weft_types::ValidationCode;
@@ -210,7 +210,7 @@ impl<'a> BlockEndorsements<'a> {
         &mut self,
         namespace: &str,
         part: Option<&NsRwSet>,
-        endorsers: &[Arc<Identity>],
+        endorsers: &[Authenticated],
     ) -> Result<ValidationCode, StateError> {
         let failed = ValidationCode::EndorsementPolicyFailure;
         let (policy, rules) = if namespace == LIFECYCLE {
@@ -370,7 +370,7 @@ enum CollectionPolicy {
 struct Judged<'a> {
     policy: Option<Arc<Policy>>,
     rules: Option<Arc<Rules>>,
-    endorsers: &'a [Arc<Identity>],
+    endorsers: &'a [Authenticated],
     /// Collections whose policy is satisfied; the empty name is the chaincode itself.
     done: BTreeSet<String>,
     /// Whether any policy was satisfied.
@@ -405,6 +405,6 @@ fn written_keys(part: &NsRwSet) -> impl Iterator<Item = (&str, &[u8])> {
     public.chain(public_metadata).chain(hashed).chain(hashed_metadata)
 }
 
-fn satisfied(policy: Option<&Policy>, endorsers: &[Arc<Identity>]) -> bool {
-    policy.is_some_and(|policy| policy.evaluate_identities(endorsers, ValidAt::Issuance).is_ok())
+fn satisfied(policy: Option<&Policy>, endorsers: &[Authenticated]) -> bool {
+    policy.is_some_and(|policy| policy.evaluate_authenticated(endorsers, ValidAt::Issuance).is_ok())
 }

@@ -46,6 +46,7 @@ use super::validate::{KnownIds, ValidateError, validate};
 use super::values::{BlockValues, Counts};
 use crate::channel::{Channel, report};
 use crate::deliver_client::{ConfigVerdict, VerifiedBlock};
+use crate::private::Collection;
 
 /// Blocks that wait between two stages: enough for a stage to go on while the next one syncs.
 const BETWEEN: usize = 8;
@@ -385,7 +386,8 @@ impl Writer<'_> {
         let started = Instant::now();
         let (number, ledger) = (ready.from.number, self.channel.ledger());
         let judged = (ready.transactions.as_slice(), ready.validated.codes.as_slice());
-        let values = BlockValues::held(ledger, number, judged, &ready.private, &self.members.org)
+        let holds = |collection: &Collection| self.members.holds(self.channel, collection);
+        let values = BlockValues::held(ledger, number, judged, &ready.private, &holds)
             .map_err(|error| (number, WriteError::Transient(error)))?;
         Ok(Prepared { ready, values, took: started.elapsed() })
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use weft_config::Bundle;
 use weft_ledger::rwset::TxRwSet;
-use weft_msp::{Identity, ValidAt};
+use weft_msp::{Authenticated, Identity, ValidAt};
 use weft_protos::common::HeaderType;
 use weft_protos::ext::decode;
 use weft_protos::peer::{ChaincodeAction, ChaincodeEvent, ChaincodeHeaderExtension};
@@ -48,7 +48,7 @@ pub struct Endorsed {
     /// What it read and wrote; no namespace stands there twice.
     pub rwset: TxRwSet,
     /// Endorsers whose signatures hold, each once.
-    pub endorsers: Vec<Arc<Identity>>,
+    pub endorsers: Vec<Authenticated>,
 }
 
 /// Checks the transaction in `raw` (an encoded envelope).
@@ -185,18 +185,20 @@ fn check_namespaces(rwset: &TxRwSet) -> Result<(), ValidationCode> {
 
 /// Endorsers whose signatures hold. A signer counts once and is verified once: nobody can make a
 /// peer check the same signature over and over (Fabric: common/policies/policy.go).
-fn endorsers(bundle: &Bundle, transaction: &ParsedTransaction) -> Vec<Arc<Identity>> {
-    let mut found: Vec<Arc<Identity>> = Vec::with_capacity(transaction.endorsements.len());
+fn endorsers(bundle: &Bundle, transaction: &ParsedTransaction) -> Vec<Authenticated> {
+    let mut known: Vec<Arc<Identity>> = Vec::with_capacity(transaction.endorsements.len());
+    let mut found = Vec::with_capacity(transaction.endorsements.len());
     for endorsement in &transaction.endorsements {
         let Ok(identity) = bundle.msps().deserialize_identity(&endorsement.endorser) else {
             continue;
         };
-        if found.iter().any(|known| known.is_same(&identity)) {
+        if known.iter().any(|known| known.is_same(&identity)) {
             continue;
         }
         let signed = transaction.endorsed_bytes(endorsement);
-        if identity.verify(&signed, &endorsement.signature).is_ok() {
-            found.push(identity);
+        if let Ok(endorser) = identity.authenticate(&signed, &endorsement.signature) {
+            known.push(identity);
+            found.push(endorser);
         }
     }
     found

@@ -2,12 +2,13 @@
 //! members, else noted as missing.
 //!
 //! Each transaction's writes to each collection stand for themselves: they are taken when their
-//! SHA-256 is the one in the public read-write set. A peer takes those of collections that its
-//! organization is a member of, by the definition as of before the block; of the others it notes
-//! that it does not have them, as the organization can become a member (see
+//! SHA-256 is the one in the public read-write set. A peer takes those of collections that it
+//! is a member of, by the definition as of before the block; of the others it notes that it does not
+//! have them, as it can become a member (see
 //! [`crate::private::reconcile`]). Nothing is noted of other organizations' implicit collections,
 //! whose membership never changes, nor of collections that are not defined.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use weft_ledger::private::{PrivateBatch, PrivateError, WritesKey, WritesProof, e
 use weft_ledger::state::OverlayState;
 use weft_ledger::{Ledger, UpdateBatch, Version};
 use weft_protos::kvrwset::KvrwSet;
-use weft_types::{BlockNumber, MspId, ValidationCode};
+use weft_types::{BlockNumber, ValidationCode};
 
 use super::plan::PrivatePlan;
 use super::private::{drop_old, has_private_writes, parts, records};
@@ -73,15 +74,18 @@ impl std::fmt::Debug for Writes {
 }
 
 impl BlockValues {
-    /// Looks into the transient store for what the block's transactions write.
+    /// Looks into the transient store for what the block's transactions write. `holds` tells of a
+    /// collection whether this peer is to hold its values.
     pub(crate) fn held(
         ledger: &Ledger,
         number: BlockNumber,
         (transactions, codes): (&[Checked], &[ValidationCode]),
         plan: &PrivatePlan,
-        org: &MspId,
+        holds: &dyn Fn(&Collection) -> bool,
     ) -> Result<Self, KvError> {
         let mut values = Self::default();
+        let held = plan.collections.iter().filter(|(_, collection)| holds(collection));
+        let held = held.map(|(name, _)| name).collect();
         for ((index, transaction), code) in (0..).zip(transactions).zip(codes) {
             let Outcome::Endorsed(Ok(endorsed)) = &transaction.outcome else { continue };
             // What is kept under the id of a duplicate belongs to the other one.
@@ -90,7 +94,7 @@ impl BlockValues {
             }
             let first = values.writes.len();
             if *code == ValidationCode::Valid {
-                values.add((number, index), &transaction.tx_id, endorsed, plan, org);
+                values.add((number, index), &transaction.tx_id, endorsed, plan, &held);
             }
             values.look(ledger, &transaction.tx_id, first)?;
         }
@@ -190,7 +194,7 @@ impl BlockValues {
         tx_id: &str,
         endorsed: &Endorsed,
         plan: &PrivatePlan,
-        org: &MspId,
+        held: &BTreeSet<&(String, String)>,
     ) {
         let version = Version::new(block, index.into());
         for part in &endorsed.rwset.namespaces {
@@ -205,7 +209,7 @@ impl BlockValues {
                 }));
                 let key = (namespace, name);
                 let Some(collection) = plan.collections.get(&key) else { continue };
-                let is_member = collection.has(org);
+                let is_member = held.contains(&key);
                 if !is_member && key.1.starts_with(IMPLICIT_COLLECTION) {
                     continue;
                 }

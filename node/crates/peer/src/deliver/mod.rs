@@ -2,15 +2,16 @@
 //!
 //! What a seek means is for [`weft_rpc::deliver`]; here are the peer's channels, the right to read
 //! them (resources `event/Block` and `event/FilteredBlock`), and the three methods. With
-//! `DeliverWithPrivateData` come the private writes of collections that the client's organization
-//! is a member of (`private`).
+//! `DeliverWithPrivateData` come the private writes of collections that the client is a member of
+//! (`private`).
 
 mod private;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
+use weft_msp::Authenticated;
 use weft_msp::policy::SignedData;
 use weft_protos::common::{self, Block, Envelope};
 use weft_protos::peer::{
@@ -50,6 +51,8 @@ pub struct ChannelBlocks {
     channel: Arc<Channel>,
     access: Arc<dyn EventAccess>,
     available: watch::Sender<bool>,
+    /// Who asks for private data, once the signature was verified.
+    asks: OnceLock<Authenticated>,
 }
 
 impl PeerBlocks {
@@ -66,7 +69,8 @@ impl DeliverSource for PeerBlocks {
     fn channel(&self, id: &ChannelId) -> Option<ChannelBlocks> {
         let channel = self.channels.get(id)?;
         let access = Arc::clone(&self.access);
-        Some(ChannelBlocks { channel, access, available: watch::Sender::new(true) })
+        let available = watch::Sender::new(true);
+        Some(ChannelBlocks { channel, access, available, asks: OnceLock::new() })
     }
 }
 
@@ -108,6 +112,10 @@ impl DeliverChannel for ChannelBlocks {
         self.access.check(&self.channel, resource, &signed)?;
         let identity = self.channel.bundle().msps().deserialize_identity(request.creator())?;
         identity.validate(now)?;
+        if data == DataType::BlockAndPrivateData && self.asks.get().is_none() {
+            let (payload, signature) = (&request.envelope.payload_bytes, &signed.signature);
+            let _ = self.asks.set(identity.authenticate(payload, signature)?);
+        }
         Ok(Some(identity.expires_at()))
     }
 }
@@ -130,11 +138,12 @@ impl Reply<ChannelBlocks> for PrivateDataReply {
     fn block(
         &self,
         channel: &ChannelBlocks,
-        request: &SeekRequest,
+        _: &SeekRequest,
         block: Block,
     ) -> Result<DeliverResponse, common::Status> {
+        let asks = channel.asks.get().ok_or(common::Status::Forbidden)?;
         let channel = &channel.channel;
-        let private_data_map = private::of_block(channel, &block, request.creator());
+        let private_data_map = private::of_block(channel, &block, asks);
         let private_data_map = private_data_map.map_err(|error| {
             tracing::warn!(channel = %channel.id(), error = %report(&error), "failed to send private data");
             common::Status::InternalServerError

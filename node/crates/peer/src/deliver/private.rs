@@ -1,18 +1,19 @@
 //! The private writes that a client may see beside a block.
 //!
-//! Who is a member is told by the definitions as they are now; Fabric takes those as of the block
-//! (core/peer/deliverevents.go). Writes that this peer does not have, of a collection whose members
+//! Who is a member is told by the definitions as they are now, with whoever asks, client or peer,
+//! under the channel's MSPs; Fabric takes the definitions as of the block (core/peer/deliverevents.go,
+//! `CheckCollectionPolicy`). Writes that this peer does not have, of a collection whose members
 //! it is not of, or that are missing or have ended, are left out, as they are by Fabric.
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
+use weft_config::Bundle;
 use weft_ledger::kv::KvError;
-use weft_msp::DeserializeError;
+use weft_msp::Authenticated;
 use weft_protos::common::Block;
 use weft_protos::rwset::{CollectionPvtReadWriteSet, NsPvtReadWriteSet, TxPvtReadWriteSet};
+use weft_types::ValidationCode;
 use weft_types::block::{self, BlockError, metadata};
-use weft_types::{MspId, ValidationCode};
 
 use crate::channel::Channel;
 use crate::lifecycle::DefinitionError;
@@ -24,27 +25,24 @@ use crate::private::recorded::Recorded;
 pub(super) enum PrivateDataError {
     #[error("failed to read a block")]
     Block(#[source] BlockError),
-    #[error("failed to read who asks for private data")]
-    Identity(#[source] DeserializeError),
     #[error("failed to look up a collection")]
     Collection(#[source] DefinitionError),
     #[error("failed to read private writes")]
     Store(#[source] KvError),
 }
 
-/// By place in the block, what the valid transactions wrote to collections that the organization
-/// of `creator` is a member of.
+/// By place in the block, what the valid transactions wrote to collections that whoever `asks` is a
+/// member of.
 pub(super) fn of_block(
     channel: &Channel,
     block: &Block,
-    creator: &Bytes,
+    asks: &Authenticated,
 ) -> Result<BTreeMap<u64, TxPvtReadWriteSet>, PrivateDataError> {
     let number = block::header(block).map_err(PrivateDataError::Block)?.number;
     // Every committed block has its codes.
     let Some(codes) = metadata::filter(block) else { return Ok(BTreeMap::new()) };
     let bundle = channel.bundle();
-    let asks = bundle.msps().deserialize_identity(creator).map_err(PrivateDataError::Identity)?;
-    let mut members = Members { channel, org: asks.msp_id(), known: BTreeMap::new() };
+    let mut members = Members { channel, bundle: &bundle, asks, known: BTreeMap::new() };
     let mut found = BTreeMap::new();
     for ((place, raw), code) in (0u32..).zip(block::transactions(block)).zip(codes.iter()) {
         if code != ValidationCode::Valid {
@@ -77,10 +75,11 @@ pub(super) fn of_block(
     Ok(found)
 }
 
-/// Which collections an organization is a member of, each looked up once.
+/// Which collections somebody is a member of, each looked up once.
 struct Members<'a> {
     channel: &'a Channel,
-    org: &'a MspId,
+    bundle: &'a Bundle,
+    asks: &'a Authenticated,
     known: BTreeMap<(String, String), bool>,
 }
 
@@ -90,10 +89,10 @@ impl Members<'_> {
         if let Some(known) = self.known.get(&key) {
             return Ok(*known);
         }
-        let (state, bundle) = (self.channel.ledger().state(), self.channel.bundle());
-        let found = collections::find(&state, &bundle, namespace, name);
+        let state = self.channel.ledger().state();
+        let found = collections::find(&state, self.bundle, namespace, name);
         let found = found.map_err(PrivateDataError::Collection)?;
-        let may_see = found.is_some_and(|collection| collection.has(self.org));
+        let may_see = found.is_some_and(|it| it.admits(self.bundle.msps(), self.asks));
         self.known.insert(key, may_see);
         Ok(may_see)
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use weft_msp::policy::CompileError;
-use weft_msp::{Principal, ValidAt};
+use weft_msp::{MspManager, Principal, ValidAt};
 use weft_protos::common::{MspPrincipal, SignaturePolicyEnvelope};
 use weft_protos::peer::{ChaincodeCall, ChaincodeInterest};
 
@@ -167,7 +167,7 @@ fn namespace_policies(
     Ok(policies)
 }
 
-/// Whether a peer may hold what a call reads.
+/// Whether a peer may hold what a call reads. `msps` are those of the channel.
 ///
 /// # Errors
 /// [`AnalysisError`].
@@ -175,7 +175,7 @@ pub fn authorized<'a>(
     peers: &'a [ChannelPeer],
     interest: &ChaincodeInterest,
     lookup: Lookup<'_>,
-    at: ValidAt,
+    (msps, at): (&MspManager, ValidAt),
 ) -> Result<Vec<&'a ChannelPeer>, AnalysisError> {
     let mut required: Vec<Vec<Principal>> = Vec::new();
     for call in &interest.chaincodes {
@@ -194,8 +194,8 @@ pub fn authorized<'a>(
         }
     }
     let may = |peer: &&ChannelPeer| {
-        let identity = &peer.member.identity;
-        required.iter().all(|any| any.iter().any(|one| one.check(identity, at).is_ok()))
+        let Ok(identity) = msps.identity_of(&peer.member.identity) else { return false };
+        required.iter().all(|any| any.iter().any(|one| one.check(&identity, at).is_ok()))
     };
     Ok(peers.iter().filter(may).collect())
 }
@@ -213,7 +213,7 @@ pub fn versions(
     interest.chaincodes.iter().map(version).collect()
 }
 
-/// Who can endorse a call, of these peers.
+/// Who can endorse a call, of these peers. `msps` are those of the channel.
 ///
 /// # Errors
 /// [`AnalysisError`].
@@ -221,9 +221,9 @@ pub fn describe(
     peers: &[ChannelPeer],
     interest: &ChaincodeInterest,
     lookup: Lookup<'_>,
-    at: ValidAt,
+    (msps, at): (&MspManager, ValidAt),
 ) -> Result<Descriptor, AnalysisError> {
-    let candidates = authorized(peers, interest, lookup, at)?;
+    let candidates = authorized(peers, interest, lookup, (msps, at))?;
     let sets = principal_sets(interest, lookup)?;
     let versions = versions(interest, lookup)?;
     let keys: BTreeSet<_> = sets.iter().flat_map(|set| set.keys().cloned()).collect();
@@ -232,7 +232,10 @@ pub fn describe(
         let Ok(principal) = Principal::decode(&principals::principal(key)) else {
             return Vec::new();
         };
-        let matches = |peer: &&&ChannelPeer| principal.check(&peer.member.identity, at).is_ok();
+        let matches = |peer: &&&ChannelPeer| {
+            let identity = msps.identity_of(&peer.member.identity);
+            identity.is_ok_and(|identity| principal.check(&identity, at).is_ok())
+        };
         candidates.iter().filter(matches).copied().collect()
     };
     let matching: Vec<_> = keys.iter().map(matching).collect();

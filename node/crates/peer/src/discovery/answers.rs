@@ -48,7 +48,7 @@ pub fn channel_peers(peers: Vec<ChannelPeer>) -> PeerMembershipResult {
 fn by_org(peers: impl Iterator<Item = (Arc<Member>, Option<Envelope>)>) -> PeerMembershipResult {
     let mut peers_by_org: BTreeMap<String, Peers> = BTreeMap::new();
     for (member, state_info) in peers {
-        let org = member.identity.msp_id().to_string();
+        let org = member.identity.claimed_msp_id().to_string();
         peers_by_org.entry(org).or_default().peers.push(peer(&member, state_info));
     }
     PeerMembershipResult { peers_by_org }

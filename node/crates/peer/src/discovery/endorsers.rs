@@ -83,7 +83,7 @@ impl Endorsers {
         }
         let lookup = |call: &ChaincodeCall| rules(&bundle, &state, call);
         let peers = self.membership.channel_peers(channel);
-        let descriptor = describe(&peers, interest, &lookup, now().into())?;
+        let descriptor = describe(&peers, interest, &lookup, (bundle.msps(), now().into()))?;
         let descriptor = Arc::new(descriptor);
         let answer = Answer {
             config: bundle.sequence(),
@@ -117,7 +117,7 @@ impl Endorsers {
         let state = channel.ledger().state();
         let lookup = |call: &ChaincodeCall| rules(&bundle, &state, call);
         let versions = versions(interest, &lookup)?;
-        let found = authorized(&peers, interest, &lookup, now().into())?;
+        let found = authorized(&peers, interest, &lookup, (bundle.msps(), now().into()))?;
         let installed = |peer: &&&ChannelPeer| {
             versions.iter().all(|(name, version)| peer.state.has_version(name, version))
         };

@@ -83,13 +83,13 @@ impl Discovery {
         let channel = self.channels.get_str(name);
         let channel = channel.ok_or_else(|| denied("no such channel".to_owned()))?;
         let bundle = channel.bundle();
-        if !self.admitted.knows(name, bundle.sequence(), signed) {
+        if !self.admitted.knows(&bundle, signed) {
             let policy = bundle.policies().get(WRITERS);
             let policy = policy.map_err(|error| denied(report(&error)))?;
             policy
                 .evaluate(std::slice::from_ref(signed), now)
                 .map_err(|error| denied(report(&error)))?;
-            self.admitted.remember(name, bundle.sequence(), signed);
+            self.admitted.remember(&bundle, signed);
         }
         Ok(Some(channel))
     }

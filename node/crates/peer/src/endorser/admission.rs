@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use weft_msp::{Identity, IdentityError, MspManager};
+use weft_msp::{Authenticated, IdentityError, MspManager};
 use weft_protos::peer::SignedProposal;
 use weft_types::Timestamp;
 use weft_types::proposal::ParsedProposal;
@@ -21,8 +21,9 @@ pub(super) struct Admitted {
     pub(super) proposal: ParsedProposal,
     /// Where; `None` for the peer as a whole.
     pub(super) channel: Option<Arc<Channel>>,
-    /// Who asks.
-    pub(super) creator: Arc<Identity>,
+    /// Who asks, whose signature holds. What that entitles to is for the MSPs of each channel that the
+    /// proposal reaches to say.
+    pub(super) creator: Authenticated,
     /// When it came.
     pub(super) now: Timestamp,
 }
@@ -60,7 +61,7 @@ pub(super) fn admit(
     check_new(&channel, &proposal)?;
     // System chaincodes have resources of their own.
     if !syscc::is_system(&proposal.chaincode) {
-        let allowed = parts.acl.check_identity(&bundle, PEER_PROPOSE, &creator, now);
+        let allowed = parts.acl.check_authenticated(&bundle, PEER_PROPOSE, &creator, now);
         allowed.map_err(EndorserError::Access)?;
     }
     Ok(Admitted { signed, proposal, channel: Some(channel), creator, now })
@@ -87,7 +88,7 @@ fn creator(
     msps: &MspManager,
     proposal: &ParsedProposal,
     now: Timestamp,
-) -> Result<Arc<Identity>, EndorserError> {
+) -> Result<Authenticated, EndorserError> {
     let channel = || proposal.header.channel_id().to_owned();
     let creator = msps.deserialize_identity(proposal.header.creator()).map_err(|error| {
         tracing::warn!(%error, "the creator of a proposal cannot be read");
@@ -102,11 +103,10 @@ fn creator(
             _ => denied(),
         });
     }
-    creator.verify(&proposal.proposal_bytes, &proposal.signature).map_err(|error| {
+    creator.authenticate(&proposal.proposal_bytes, &proposal.signature).map_err(|error| {
         tracing::warn!(%error, creator = %creator, "the signature of a proposal is not good");
         denied()
-    })?;
-    Ok(creator)
+    })
 }
 
 /// A transaction that is on the ledger need not be simulated again: its id cannot be used twice.

@@ -165,13 +165,18 @@ impl<'a> ProposalHost<'a> {
         }
     }
 
-    /// What members may do is judged by the organization of the proposal's creator.
-    fn access(&self, collection: &Collection) -> CollectionAccess {
-        let is_member = collection.has(self.admitted.creator.msp_id());
+    /// What the proposal's creator may do with a collection of a channel, and whether this peer holds
+    /// it: both by the collection's policy, under the channel's MSPs.
+    fn access(&self, channel: &Channel, collection: &Collection) -> CollectionAccess {
+        let bundle = channel.bundle();
+        let for_members_only = collection.member_only_read || collection.member_only_write;
+        let is_member =
+            for_members_only && collection.admits(bundle.msps(), &self.admitted.creator);
+        let own = self.parts.identity.current().authenticated();
         CollectionAccess {
             may_read: is_member || !collection.member_only_read,
             may_write: is_member || !collection.member_only_write,
-            held: collection.has(self.parts.identity.current().msp_id()),
+            held: collection.admits(bundle.msps(), &own),
         }
     }
 
@@ -254,14 +259,9 @@ impl Host for ProposalHost<'_> {
     ) -> Result<(), HostError> {
         let channel = self.channel(channel).map_err(|e| HostError::new(e.to_string()))?;
         let bundle = channel.bundle();
-        let refused = |reason: String| HostError::new(reason);
-        // Another channel may know other organizations. The signature has been verified.
-        let creator = self.admitted.creator.serialized();
-        let creator = bundle.msps().deserialize_identity(creator);
-        let creator = creator.map_err(|e| refused(e.to_string()))?;
-        let (acl, now) = (&self.parts.acl, self.admitted.now);
-        let allowed = acl.check_identity(&bundle, PEER_CHAINCODE_TO_CHAINCODE, &creator, now);
-        allowed.map_err(|e| refused(e.to_string()))
+        let (acl, creator, now) = (&self.parts.acl, &self.admitted.creator, self.admitted.now);
+        let allowed = acl.check_authenticated(&bundle, PEER_CHAINCODE_TO_CHAINCODE, creator, now);
+        allowed.map_err(|e| HostError::new(e.to_string()))
     }
 
     fn is_system(&self, chaincode: &str) -> bool {
@@ -303,6 +303,6 @@ impl Host for ProposalHost<'_> {
         let channel = self.channel(channel).map_err(|e| HostError::new(e.to_string()))?;
         let found = self.find_collection(&channel, chaincode, collection);
         let found = found.map_err(|e| HostError::new(e.to_string()))?;
-        Ok(found.map(|found| self.access(&found)))
+        Ok(found.map(|found| self.access(&channel, &found)))
     }
 }

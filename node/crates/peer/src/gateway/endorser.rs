@@ -138,7 +138,7 @@ pub(super) fn describe(status: &tonic::Status) -> String {
 pub(super) fn detail(peer: &Arc<Member>, message: impl Into<String>) -> ErrorDetail {
     ErrorDetail {
         address: peer.endpoint.clone(),
-        msp_id: peer.identity.msp_id().to_string(),
+        msp_id: peer.identity.claimed_msp_id().to_string(),
         message: message.into(),
     }
 }

@@ -75,8 +75,8 @@ impl Inner {
         let (near, far): (Vec<_>, Vec<_>) = candidates
             .into_sorted(self.turn())
             .into_iter()
-            .filter(|peer| allowed(peer.identity.msp_id().as_str()))
-            .partition(|peer| peer.identity.msp_id().as_str() == own);
+            .filter(|peer| allowed(peer.identity.claimed_msp_id().as_str()))
+            .partition(|peer| peer.identity.claimed_msp_id().as_str() == own);
         let peers: Vec<_> = near.into_iter().chain(far).collect();
         (!peers.is_empty()).then_some(peers)
     }

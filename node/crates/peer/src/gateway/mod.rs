@@ -173,7 +173,7 @@ impl Inner {
             return Endpoint::plain(&peer.endpoint);
         }
         let bundle = channel.bundle();
-        let msp_id = peer.identity.msp_id();
+        let msp_id = peer.identity.claimed_msp_id();
         let key = (channel.id().clone(), msp_id.clone());
         let mut cache = self.roots.lock();
         if let Some(known) = cache.get(&key)

@@ -97,7 +97,7 @@ impl Candidates {
     pub(super) fn by_org(self, turn: usize) -> BTreeMap<String, Vec<Arc<Member>>> {
         let mut orgs: BTreeMap<String, Vec<(u64, Arc<Member>)>> = BTreeMap::new();
         for ChannelPeer { member, state } in self.0 {
-            let org = member.identity.msp_id().to_string();
+            let org = member.identity.claimed_msp_id().to_string();
             orgs.entry(org).or_default().push((state.height, member));
         }
         orgs.into_iter().map(|(org, peers)| (org, sorted(peers, turn))).collect()

@@ -11,7 +11,8 @@ use weft_protos::gossip::Envelope;
 use weft_protos::gossip::gossip_client::GossipClient;
 
 use super::news::{Refusal, Remote};
-use super::{Membership, REFRESH, message};
+use super::{Membership, REFRESH, message, now};
+use crate::acl::channel_peer;
 
 /// Messages that wait for a slow peer.
 const BUFFER: usize = 64;
@@ -194,15 +195,14 @@ impl Membership {
         Ok(())
     }
 
-    /// Tells what this peer has of the channels that the other's organization belongs to.
+    /// Tells what this peer has of the channels that the other is a peer of.
     async fn tell(
         &self,
         remote: &Remote,
         outbound: &mpsc::Sender<Envelope>,
     ) -> Result<(), SessionError> {
         for channel in self.0.deps.channels.list() {
-            let bundle = channel.bundle();
-            if bundle.application().is_none_or(|all| all.org_of(&remote.org).is_none()) {
+            if channel_peer(&channel.bundle(), &remote.identity, now()).is_none() {
                 continue;
             }
             if let Some(state) = self.own_state(&channel, REFRESH) {

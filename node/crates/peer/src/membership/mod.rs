@@ -36,15 +36,16 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use weft_config::Bundle;
-use weft_msp::CurrentIdentity;
+use weft_msp::{Authenticated, CurrentIdentity, MspManager};
 use weft_protos::ext::DecodeError;
 use weft_rpc::connect::{ChannelPool, Endpoint};
 use weft_rpc::tls::ReloadingTls;
-use weft_types::{MspId, SignError, Timestamp};
+use weft_types::{SignError, Timestamp};
 
-use crate::acl::Acl;
+use crate::acl::{Acl, channel_peer};
 use crate::channel::{Channel, Channels};
 use message::Time;
+use news::Remote;
 use own::Own;
 use private::Private;
 pub use service::GossipService;
@@ -194,7 +195,7 @@ impl Membership {
         peers
     }
 
-    /// The peers of a channel whose organizations belong to it, this one first. This one's height is
+    /// The peers of a channel as its MSPs know them ([`channel_peer`]), this one first. This one's height is
     /// as it is now.
     #[must_use]
     pub fn channel_peers(&self, channel: &Channel) -> Vec<ChannelPeer> {
@@ -203,10 +204,10 @@ impl Membership {
         if let Some(state) = self.own_state(channel, TOLERATED) {
             peers.push(ChannelPeer { member: self.own(), state: live(&state, channel) });
         }
+        let at = now();
         let table = self.0.table.lock();
         peers.extend(table.peers_of(channel.id()).filter(|peer| {
-            let org = peer.member.identity.msp_id();
-            bundle.application().is_some_and(|application| application.org_of(org).is_some())
+            peer.member.is_self || channel_peer(&bundle, &peer.member.identity, at).is_some()
         }));
         peers
     }
@@ -325,15 +326,30 @@ impl Membership {
         }
     }
 
-    /// Whether the organization `one` may know of a peer of `other`: they are the same, or meet in
-    /// a channel.
-    fn acquainted(&self, one: &MspId, other: &MspId) -> bool {
-        let both = |bundle: &Bundle| {
-            bundle.application().is_some_and(|application| {
-                application.org_of(one).is_some() && application.org_of(other).is_some()
+    /// Whether one peer may know of another: the same MSPs, this peer's own or those of a channel,
+    /// know both.
+    fn acquainted(&self, one: &Authenticated, other: &Authenticated) -> bool {
+        let both = |msps: &MspManager| [one, other].iter().all(|it| msps.identity_of(it).is_ok());
+        let on = |bundle: &Bundle| {
+            [one, other].iter().all(|it| channel_peer(bundle, it, now()).is_some())
+        };
+        both(&self.0.deps.acl.local())
+            || self.0.deps.channels.list().iter().any(|channel| on(&channel.bundle()))
+    }
+
+    /// Whether a peer that answers in the place of another, as one does whose identity was renewed,
+    /// may: it is a peer on every channel on which the other one is.
+    fn stands_for(&self, remote: &Remote, peer: &Member) -> bool {
+        let at = now();
+        let same = |bundle: &Bundle| {
+            channel_peer(bundle, &peer.identity, at).is_none_or(|peer| {
+                channel_peer(bundle, &remote.identity, at)
+                    .is_some_and(|remote| remote.msp_id() == peer.msp_id())
             })
         };
-        one == other || self.0.deps.channels.list().iter().any(|channel| both(&channel.bundle()))
+        remote.id == peer.id
+            || remote.org == *peer.identity.claimed_msp_id()
+                && self.0.deps.channels.list().iter().all(|channel| same(&channel.bundle()))
     }
 }
 

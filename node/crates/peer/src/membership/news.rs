@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use weft_msp::{Identity, Principal, PrincipalRole};
+use weft_msp::{Authenticated, Identity};
 use weft_protos::gossip::gossip_message::Content;
 use weft_protos::gossip::{AliveMessage, Envelope, GossipMessage, StateInfo};
 use weft_types::MspId;
@@ -12,6 +12,7 @@ use weft_types::MspId;
 use super::message::{self, PkiId, Time};
 use super::table::{ChannelState, InstalledChaincode, Member};
 use super::{Membership, REFRESH, now};
+use crate::acl::{channel_peer, check_peer};
 use crate::channel::Channel;
 
 /// Chaincodes of one peer in one channel.
@@ -24,8 +25,7 @@ const MAX_ENDPOINT: usize = 512;
 pub(crate) struct Remote {
     pub(crate) id: PkiId,
     pub(crate) org: MspId,
-    /// Its encoded `msp.SerializedIdentity`.
-    pub(crate) identity: Bytes,
+    pub(crate) identity: Authenticated,
 }
 
 /// A message of another peer is refused.
@@ -60,12 +60,13 @@ impl Membership {
         }
         let id = PkiId::read(&connect.pki_id).ok_or(Refusal::Id)?;
         let identity = self.peer_identity(id, &connect.identity)?;
-        identity.verify(&envelope.payload, &envelope.signature).map_err(|_| Refusal::Signature)?;
-        let org = identity.msp_id().clone();
-        Ok(Remote { id, org, identity: identity.serialized().clone() })
+        let identity = identity.authenticate(&envelope.payload, &envelope.signature);
+        let identity = identity.map_err(|_| Refusal::Signature)?;
+        Ok(Remote { id, org: identity.claimed_msp_id().clone(), identity })
     }
 
-    /// The identity of a peer of this network, which holds right now.
+    /// The identity of a peer of this network, which holds right now: under the MSP of this peer or of
+    /// any of its channels. So it is somebody to talk to, and no member of a channel by that.
     pub(super) fn peer_identity(
         &self,
         id: PkiId,
@@ -82,11 +83,7 @@ impl Membership {
         let mut refusal = Refusal::Stranger;
         for manager in managers {
             let Ok(identity) = manager.deserialize_identity(serialized) else { continue };
-            let roles =
-                manager.get(identity.msp_id().as_str()).is_some_and(|msp| msp.roles_enabled());
-            let role = if roles { PrincipalRole::Peer } else { PrincipalRole::Member };
-            let principal = Principal::Role { msp_id: identity.msp_id().to_string(), role };
-            match principal.check(&identity, now()) {
+            match check_peer(manager, &identity, now()) {
                 Ok(()) => return Ok(identity),
                 Err(_) => refusal = Refusal::Role,
             }
@@ -165,13 +162,13 @@ impl Membership {
                 return;
             }
         };
-        if identity.verify(&envelope.payload, &envelope.signature).is_err() {
+        let Ok(identity) = identity.authenticate(&envelope.payload, &envelope.signature) else {
             tracing::warn!(endpoint = %member.endpoint, "refused a sign of life: wrong signature");
             return;
-        }
+        };
         // This peer under a certificate that it had before, as others may still tell.
         if member.endpoint == self.0.options.endpoint
-            && identity.msp_id() == self.0.deps.acl.msp_id()
+            && identity.claimed_msp_id() == self.0.deps.acl.msp_id()
         {
             return;
         }
@@ -194,10 +191,12 @@ impl Membership {
         let time = Time::from(info.timestamp.unwrap_or_default());
         let Some(channel) = self.named_channel(id, &info.channel_mac) else { return };
         let Some(member) = self.0.table.lock().member(id).cloned() else { return };
+        let bundle = channel.bundle();
+        let Some(identity) = channel_peer(&bundle, &member.identity, now()) else { return };
         let properties = info.properties.unwrap_or_default();
         if !self.0.table.lock().is_state_news(id, channel.id(), time)
             || properties.chaincodes.len() > MAX_CHAINCODES
-            || member.identity.verify(&envelope.payload, &envelope.signature).is_err()
+            || identity.verify(&envelope.payload, &envelope.signature).is_err()
         {
             return;
         }
@@ -229,15 +228,14 @@ impl Membership {
     /// Signs of life of the peers that another may know of.
     fn visible_to(&self, remote: &Remote) -> Vec<Envelope> {
         let peers = self.peers().into_iter().filter(|peer| peer.id != remote.id);
-        let visible = peers.filter(|peer| self.acquainted(&remote.org, peer.identity.msp_id()));
+        let visible = peers.filter(|peer| self.acquainted(&remote.identity, &peer.identity));
         visible.map(|peer| peer.alive.clone()).collect()
     }
 
     /// What the peers of a channel have, for another peer of it.
     fn snapshot(&self, remote: &Remote, mac: &[u8]) -> Option<Envelope> {
         let channel = self.named_channel(remote.id, mac)?;
-        let bundle = channel.bundle();
-        bundle.application()?.org_of(&remote.org)?;
+        channel_peer(&channel.bundle(), &remote.identity, now())?;
         let own = self.own_state(&channel, REFRESH);
         let mut elements: Vec<_> = own.iter().map(|state| state.envelope.clone()).collect();
         let table = self.0.table.lock();

@@ -60,8 +60,8 @@ fn introduce(
 ) -> Result<(Speaker, Member), MembershipError> {
     let serialized = signer.serialized_identity();
     let id = PkiId::of(&serialized).map_err(MembershipError::Decode)?;
-    let identity = deps.acl.local().deserialize_identity(&serialized);
-    let identity = identity.map_err(MembershipError::Identity)?;
+    let identity = signer.authenticated();
+    deps.acl.local().identity_of(&identity).map_err(MembershipError::Identity)?;
     let alive = message::alive(&*signer, id, &options.endpoint, time);
     let alive = alive.map_err(MembershipError::Sign)?;
     let endpoint = options.endpoint.clone();

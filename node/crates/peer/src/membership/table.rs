@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use weft_msp::Identity;
+use weft_msp::Authenticated;
 use weft_protos::gossip::Envelope;
 use weft_types::ChannelId;
 
@@ -19,8 +19,8 @@ use super::message::{PkiId, Time};
 pub struct Member {
     /// Its name.
     pub id: PkiId,
-    /// Its identity.
-    pub identity: Arc<Identity>,
+    /// Its identity. What it is on a channel, the channel's MSPs say.
+    pub identity: Authenticated,
     /// `host:port` of its services.
     pub endpoint: String,
     /// The signed `AliveMessage` that says so.
@@ -147,7 +147,7 @@ impl Table {
     ) -> Result<BTreeMap<ChannelId, (Time, Arc<ChannelState>)>, Superseded> {
         let same_place = |entry: &Entry| {
             entry.member.endpoint == member.endpoint
-                && entry.member.identity.msp_id() == member.identity.msp_id()
+                && entry.member.identity.claimed_msp_id() == member.identity.claimed_msp_id()
         };
         let found = self.entries.iter().find(|(_, entry)| same_place(entry));
         let Some((id, entry)) = found.map(|(id, entry)| (*id, entry)) else {

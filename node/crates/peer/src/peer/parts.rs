@@ -22,7 +22,6 @@ use weft_rpc::metrics::GrpcMetrics;
 use weft_rpc::server::{GrpcOptions, GrpcServer};
 use weft_rpc::tls::ReloadingTls;
 use weft_settings::{ClientAuth, PeerSettings};
-use weft_types::MspId;
 
 use super::chaincodes::Runnable;
 use super::{PeerOptions, StartError};
@@ -112,7 +111,7 @@ fn serve(
 /// Everything that serves.
 pub(super) struct Parts {
     settings: PeerSettings,
-    msp_id: MspId,
+    identity: CurrentIdentity,
     channels: Arc<Channels>,
     runtime: Runtime,
     deliver: DeliverService<PeerBlocks>,
@@ -167,10 +166,10 @@ impl Parts {
         let endorsers = Endorsers::new(membership.clone());
         let gateway = common.gateway(&channels, &endorsers, &endorser, pool);
         let discovery = common.discovery(&channels, endorsers);
-        let msp_id = common.acl.msp_id().clone();
+        let identity = common.identity.clone();
         Ok(Self {
             settings,
-            msp_id,
+            identity,
             channels,
             runtime,
             deliver,
@@ -192,7 +191,7 @@ impl Parts {
         let reconciler = reconcile::run(
             Arc::clone(&self.channels),
             Arc::new(self.membership.clone()),
-            self.msp_id.clone(),
+            self.identity.clone(),
             self.settings.private_data.reconcile_interval,
             self.stop.clone(),
         );

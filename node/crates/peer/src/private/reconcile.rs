@@ -28,7 +28,8 @@ use weft_ledger::private::{
     KeyError, PrivateBatch, PrivateError, WritesKey, WritesProof, has_ended, purged_since,
 };
 use weft_ledger::rwset::CollectionRwSet;
-use weft_types::{BlockNumber, ChannelId, MspId, block};
+use weft_msp::{Authenticated, CurrentIdentity};
+use weft_types::{BlockNumber, ChannelId, block};
 
 use super::recorded::Recorded;
 use super::{Collection, Digest, Exchange, Found, Wanted, collections};
@@ -68,18 +69,18 @@ pub enum ReconcileError {
 }
 
 /// Looks for missing private data of all channels until `shutdown`, every `interval`; an interval of
-/// zero does not look at all. `msp_id` is this peer's organization.
+/// zero does not look at all. `identity` is this peer's.
 pub async fn run(
     channels: Arc<Channels>,
     exchange: Arc<dyn Exchange>,
-    msp_id: MspId,
+    identity: CurrentIdentity,
     interval: Duration,
     shutdown: CancellationToken,
 ) {
     if interval.is_zero() {
         return;
     }
-    let mut reconciler = Reconciler { exchange, msp_id, left_at: BTreeMap::new() };
+    let mut reconciler = Reconciler { exchange, identity, left_at: BTreeMap::new() };
     let mut rounds = tokio::time::interval(interval);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let work = async {
@@ -113,7 +114,7 @@ struct Missing {
     collection: String,
 }
 
-/// What is missing of the collections that this peer's organization is a member of.
+/// What is missing of the collections that this peer is to hold.
 #[derive(Debug, Default)]
 struct List {
     /// Newest first.
@@ -125,7 +126,7 @@ struct List {
 
 struct Reconciler {
     exchange: Arc<dyn Exchange>,
-    msp_id: MspId,
+    identity: CurrentIdentity,
     /// Where the last round ended, of channels where it did not come to the end.
     left_at: BTreeMap<ChannelId, Missing>,
 }
@@ -160,10 +161,10 @@ impl Reconciler {
         before: Option<Missing>,
         is_whole: bool,
     ) -> Result<(u64, Option<Missing>), ReconcileError> {
-        let org = self.msp_id.clone();
+        let own = self.identity.current().authenticated();
         let limit = if is_whole { ROUND } else { BATCH };
         let list =
-            blocking(channel, move |channel| list(channel, &org, before.as_ref(), limit)).await?;
+            blocking(channel, move |channel| list(channel, &own, before.as_ref(), limit)).await?;
         let left_at = list.missing.last().filter(|_| list.is_cut).cloned();
         let list = Arc::new(list);
         let mut found = 0;
@@ -195,7 +196,7 @@ async fn blocking<T: Send + 'static>(
 /// The newest `limit` that are missing, of those before a place.
 fn list(
     channel: &Channel,
-    org: &MspId,
+    own: &Authenticated,
     before: Option<&Missing>,
     limit: usize,
 ) -> Result<List, ReconcileError> {
@@ -214,7 +215,7 @@ fn list(
         let range = KeyRange::prefix(WritesKey::prefix(&name.0, &name.1));
         next = range.end.clone();
         let collection = match collections::find(&state, &bundle, &name.0, &name.1) {
-            Ok(found) => found.filter(|found| found.has(org)),
+            Ok(found) => found.filter(|found| found.admits(bundle.msps(), own)),
             // Others are looked for nevertheless.
             Err(error) => {
                 tracing::warn!(error = %report(&error), "failed to look up a collection");

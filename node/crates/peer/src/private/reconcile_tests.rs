@@ -9,7 +9,7 @@ use super::*;
 const OWN: &str = "_implicit_org_Org1MSP";
 
 /// A channel on which the writes of these transactions to a collection are missing.
-fn channel(missing: &[(&str, &str, u64, u32)]) -> (Channel, MspId) {
+fn channel(missing: &[(&str, &str, u64, u32)]) -> (Channel, Authenticated) {
     let network = Network::new(2, 1);
     let bundle = network.bundle("supply");
     let id = bundle.channel_id().clone();
@@ -20,7 +20,7 @@ fn channel(missing: &[(&str, &str, u64, u32)]) -> (Channel, MspId) {
         batch.put(MISSING_PRIVATE, key, Bytes::new());
     }
     ledger.kv().write(batch, Durability::Buffered).unwrap();
-    (Channel::new(id, Arc::new(ledger), bundle, 1), network.org(1).msp_id.clone())
+    (Channel::new(id, Arc::new(ledger), bundle, 1), network.org(1).peer.authenticated())
 }
 
 fn places(list: &List) -> Vec<(&str, Place)> {
@@ -51,7 +51,7 @@ fn collections_of_others_are_passed_over() {
     let (channel, org) = channel(&all);
     let found = list(&channel, &org, None, 9).unwrap();
     assert_eq!(places(&found), [("z", (2, 0)), ("a", (1, 0))]);
-    let stranger = MspId::new("Org3MSP").unwrap();
+    let stranger = weft_testkit::Org::new("Org3MSP").peer.authenticated();
     assert!(list(&channel, &stranger, None, 9).unwrap().missing.is_empty());
 }
 

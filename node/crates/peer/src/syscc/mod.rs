@@ -16,7 +16,7 @@ mod qscc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use weft_msp::Identity;
+use weft_msp::Authenticated;
 use weft_protos::peer::Response;
 use weft_types::Timestamp;
 
@@ -62,7 +62,7 @@ pub struct SystemCall<'a> {
     /// The channel that the proposal names, if it names one.
     pub channel: Option<&'a Arc<Channel>>,
     /// Who calls; the signature over the proposal is verified.
-    pub creator: &'a Arc<Identity>,
+    pub creator: &'a Authenticated,
     /// When.
     pub now: Timestamp,
 }
@@ -102,13 +102,15 @@ impl SystemChaincodes {
     }
 
     /// Access to a resource of the channel, or of the peer when that is what the resource asks for.
+    /// The channel is that of the call, which need not be that of the proposal; the caller is read by
+    /// its MSPs.
     fn check(&self, call: &SystemCall<'_>, channel: Option<&Arc<Channel>>) -> Result<(), AclError> {
         let resource = format!("{}/{}", call.chaincode, call.function());
         match channel {
             Some(channel) => {
-                self.acl.check_identity(&channel.bundle(), &resource, call.creator, call.now)
+                self.acl.check_authenticated(&channel.bundle(), &resource, call.creator, call.now)
             }
-            None => self.acl.check_local_identity(&resource, call.creator, call.now),
+            None => self.acl.check_local_authenticated(&resource, call.creator, call.now),
         }
     }
 }

@@ -95,7 +95,9 @@ fn a_channel_resource_needs_the_channels_policy() {
     forged.data = bytes::Bytes::from_static(b"another");
     assert!(acl.check(&bundle, acl::EVENT_BLOCK, &forged, NOW).is_err());
     let identity = bundle.msps().deserialize_identity(&forged.identity).unwrap();
-    acl.check_identity(&bundle, acl::PEER_PROPOSE, &identity, NOW).unwrap();
+    let data = bytes::Bytes::from_static(b"request");
+    let client = identity.authenticate(&data, &forged.signature).unwrap();
+    acl.check_authenticated(&bundle, acl::PEER_PROPOSE, &client, NOW).unwrap();
 }
 
 #[test]

@@ -88,16 +88,28 @@ async fn other(ctx: Context, name: String) -> Outcome<Bytes> {
     ctx.invoke_chaincode(&name, "Put", &["shared", "key", "theirs"]).await
 }
 
-/// `secrets` for `Org1MSP` alone and its clients only, `shared` for both organizations.
-fn collections() -> CollectionConfigPackage {
-    let of = |name: &str, members: &str| StaticCollectionConfig {
+fn of(name: &str, members: &str) -> StaticCollectionConfig {
+    StaticCollectionConfig {
         name: name.to_owned(),
         member_orgs_policy: Some(CollectionPolicyConfig {
             payload: Some(Members::SignaturePolicy(dsl::parse(members).unwrap())),
         }),
         maximum_peer_count: 2,
         ..Default::default()
+    }
+}
+
+fn package(
+    collections: impl IntoIterator<Item = StaticCollectionConfig>,
+) -> CollectionConfigPackage {
+    let config = |collection| CollectionConfig {
+        payload: Some(Payload::StaticCollectionConfig(collection)),
     };
+    CollectionConfigPackage { config: collections.into_iter().map(config).collect() }
+}
+
+/// `secrets` for `Org1MSP` alone and its clients only, `shared` for both organizations.
+fn collections() -> CollectionConfigPackage {
     let secrets = StaticCollectionConfig {
         member_only_read: true,
         member_only_write: true,
@@ -108,10 +120,7 @@ fn collections() -> CollectionConfigPackage {
         block_to_live: 100,
         ..of("shared", "OR('Org1MSP.member', 'Org2MSP.member')")
     };
-    let config = |collection| CollectionConfig {
-        payload: Some(Payload::StaticCollectionConfig(collection)),
-    };
-    CollectionConfigPackage { config: vec![config(secrets), config(shared)] }
+    package([secrets, shared])
 }
 
 async fn start(world: &World, peers: &[&TestPeer], name: &str) {
@@ -201,9 +210,12 @@ async fn members_have_the_values_before_the_endorsement() {
         let found = pushes.iter().find(|(push, _)| push.collection.name == name);
         found.unwrap().0.collection.clone()
     };
-    let members = |name: &str| collection(name).members.iter().map(ToString::to_string).collect();
-    let members: [Vec<String>; 3] = ["secrets", "shared", "_implicit_org_Org2MSP"].map(members);
-    assert_eq!(members, [vec!["Org1MSP"], vec!["Org1MSP", "Org2MSP"], vec!["Org2MSP"]]);
+    let members = |name: &str| weft_msp::policy::dsl::describe(&collection(name).policy);
+    let members = ["secrets", "shared", "_implicit_org_Org2MSP"].map(members);
+    assert_eq!(
+        members,
+        ["OR('Org1MSP.member')", "OR('Org1MSP.member', 'Org2MSP.member')", "OR('Org2MSP.member')"]
+    );
     let shared = collection("shared");
     assert_eq!((shared.required_peers, shared.maximum_peers, shared.block_to_live), (1, 2, 100));
 
@@ -294,6 +306,43 @@ async fn a_called_contract_writes_to_its_own_collections() {
     let call = propose(world.client(1), "asset", &[b"Other", b"other"]);
     assert!(one.send(&call).await.endorsement.is_some());
     assert_eq!(recorder.names(), [("other".to_owned(), "shared".to_owned())]);
+}
+
+/// A member is who satisfies the policy, not everybody of an organization that it names.
+#[tokio::test(flavor = "multi_thread")]
+async fn policies_keep_their_roles() {
+    let world = World::new().await;
+    let (one, two) = (world.peer(1).await, world.peer(2).await);
+    let members_only = |name: &str, members: &str| StaticCollectionConfig {
+        member_only_read: true,
+        member_only_write: true,
+        ..of(name, members)
+    };
+    let defined = package([
+        members_only("staff", "OR('Org1MSP.admin', 'Org1MSP.peer')"),
+        members_only("admins", "OR('Org1MSP.admin')"),
+    ]);
+    let draft = Draft { collections: Some(defined), ..Draft::new("asset") };
+    start_with(&world, &[&one, &two], draft, contract()).await;
+    let get = |collection: &'static str| [b"Get".as_ref(), collection.as_bytes(), b"key"];
+    let put = |collection: &'static str| [b"Put".as_ref(), collection.as_bytes(), b"key", b"1"];
+    for collection in ["staff", "admins"] {
+        let told = one.call(world.client(1), "asset", &get(collection)).await;
+        assert!(told.message.contains("does not have read access"), "{}", told.message);
+        let told = one.call(world.client(1), "asset", &put(collection)).await;
+        assert!(told.message.contains("does not have write access"), "{}", told.message);
+        let told = one.call(world.admin(2), "asset", &get(collection)).await;
+        assert!(told.message.contains("does not have read access"), "{}", told.message);
+        let told = one.call(world.admin(1), "asset", &put(collection)).await;
+        assert_eq!(told.status, 200, "{}", told.message);
+    }
+    let told = one.call(world.admin(1), "asset", &get("staff")).await;
+    assert_eq!((told.status, told.payload.as_ref()), (200, b"none".as_ref()));
+    // No peer is a member of this one, so none holds it.
+    let told = one.call(world.admin(1), "asset", &[b"List", b"admins"]).await;
+    assert!(told.status >= 400 && !told.message.contains("access"), "{}", told.message);
+    let told = one.call(world.admin(1), "asset", &[b"List", b"staff"]).await;
+    assert_eq!((told.status, told.payload.as_ref()), (200, b"[]".as_ref()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@
 mod support;
 
 mod access;
+mod channels;
 mod collections;
 mod contracts;
 mod layout;

@@ -187,3 +187,52 @@ async fn only_peers_are_taken_for_peers() {
     let peers = node.membership.channel_peers(&node.peer.channel());
     assert_eq!(peers.iter().map(|peer| peer.state.height).collect::<Vec<_>>(), [1, 7]);
 }
+
+/// A peer of an organization that has the name of one here in another channel only.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_of_another_channels_authority_is_no_peer_of_this_channel() {
+    use tokio_stream::wrappers::ReceiverStream;
+    use weft_peer::membership::message::{self, PkiId, Time};
+    use weft_protos::gossip::gossip_client::GossipClient;
+    use weft_testkit::Network;
+    use weft_types::Signer;
+
+    let world = World::new().await;
+    let node = Node::start(&world, 1, "peer0", &[]).await;
+    let side = Network::new(2, 1);
+    let other = node.peer.channels.join(side.genesis("side")).await.unwrap();
+    let signer = side.org(2).peer.clone();
+    let id = PkiId::of(&signer.serialized_identity()).unwrap();
+    let (to, messages) = tokio::sync::mpsc::channel(8);
+    let time = Time { started: 1, sequence: 1 };
+    let supply = ChannelId::new(CHANNEL).unwrap();
+    let send = async |message| to.send(message).await.unwrap();
+    send(message::connect(&signer, id, Default::default()).unwrap()).await;
+    send(message::alive(&signer, id, "127.0.0.1:1", time).unwrap()).await;
+    for channel in [&supply, other.id()] {
+        send(message::state_info(&signer, id, channel, time, 7, Vec::new()).unwrap()).await;
+    }
+    // The second question is answered and the first is not.
+    for channel in [&supply, other.id()] {
+        send(message::state_request(id, channel)).await;
+    }
+    let mut client = GossipClient::new(node.transport.clone());
+    let mut answers =
+        client.gossip_stream(ReceiverStream::new(messages)).await.unwrap().into_inner();
+    let _hello = answers.message().await.unwrap().unwrap();
+    let answer = message::open(&answers.message().await.unwrap().unwrap()).unwrap();
+    let Some(weft_protos::gossip::gossip_message::Content::StateSnapshot(snapshot)) =
+        answer.content
+    else {
+        panic!("{answer:?}");
+    };
+    let own = message::open(&snapshot.elements[0]).unwrap();
+    let Some(weft_protos::gossip::gossip_message::Content::StateInfo(own)) = own.content else {
+        panic!("{own:?}");
+    };
+    let of_side = message::channel_mac(node.membership.own().id, other.id());
+    assert_eq!(own.channel_mac, of_side);
+    assert_eq!(node.membership.channel_peers(&other).len(), 2);
+    let here = node.membership.channel_peers(&node.peer.channel());
+    assert!(here.iter().all(|peer| peer.member.is_self), "{here:?}");
+}

@@ -72,7 +72,7 @@ async fn what_is_not_here_is_pulled_at_once_for_the_block() {
     let wanted = &asked[0][0];
     assert_eq!((wanted.digest.block, &wanted.digest.tx_id), (2, &pulled.draft.id()));
     assert_eq!(*wanted.proof.hash(), weft_crypto::sha256(&pulled.bytes)[..]);
-    assert_eq!(wanted.collection.members.len(), 2);
+    assert_eq!(wanted.collection.policy.identities.len(), 2);
     let endorser = weft_types::Signer::serialized_identity(&world.network.org(1).peer);
     assert_eq!(wanted.endorsers, [endorser]);
     peer.channels.shutdown().await;

@@ -18,6 +18,7 @@ use weft_ledger::kv::{Batch, Column, Direction, Durability, KeyRange, Kv, KvErro
 use weft_ledger::private::WritesKey;
 use weft_ledger::simulator::QueryLimits;
 use weft_ledger::state::StateReader;
+use weft_msp::CurrentIdentity;
 use weft_peer::channel::{Channel, ChannelDeps, Channels};
 use weft_peer::commit::private::keep;
 use weft_peer::commit::{CommitMetrics, Pool};
@@ -264,7 +265,7 @@ impl World {
     pub async fn peer(&self, org: usize) -> Peer {
         let channels = self.channels(org);
         let channel = channels.join(self.chain[0].clone()).await.unwrap();
-        let peer = Peer { channels, channel, org: self.network.org(org).msp_id.clone() };
+        let peer = Peer { channels, channel, identity: self.network.org(org).peer.clone().into() };
         peer.reaches(self.chain.len()).await;
         peer
     }
@@ -274,7 +275,7 @@ impl World {
         let channels = self.channels(org);
         channels.open_existing(vec![ChannelId::new(CHANNEL).unwrap()]).await;
         let channel = channels.get_str(CHANNEL).unwrap();
-        Peer { channels, channel, org: self.network.org(org).msp_id.clone() }
+        Peer { channels, channel, identity: self.network.org(org).peer.clone().into() }
     }
 
     /// A counter of private data.
@@ -289,11 +290,11 @@ impl World {
     pub async fn reconcile_until(&self, peer: &Peer, done: impl Fn() -> bool) {
         let stop = CancellationToken::new();
         let (channels, script) = (Arc::clone(&peer.channels), self.script.clone());
-        let org = peer.org.clone();
+        let identity = peer.identity.clone();
         let running = tokio::spawn(reconcile::run(
             channels,
             script,
-            org,
+            identity,
             Duration::from_millis(20),
             stop.clone(),
         ));
@@ -374,7 +375,7 @@ pub fn hash(bytes: &[u8]) -> Bytes {
 pub struct Peer {
     pub channels: Arc<Channels>,
     pub channel: Arc<Channel>,
-    pub org: weft_types::MspId,
+    pub identity: CurrentIdentity,
 }
 
 impl Peer {

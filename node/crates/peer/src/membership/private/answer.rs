@@ -11,6 +11,7 @@ use bytes::Bytes;
 use tokio::time::timeout;
 use weft_ledger::BlockStoreError;
 use weft_ledger::kv::KvError;
+use weft_msp::Authenticated;
 use weft_protos::ext::decode;
 use weft_protos::gossip::gossip_message::Content;
 use weft_protos::gossip::{
@@ -20,14 +21,15 @@ use weft_protos::gossip::{
 use weft_protos::kvrwset::KvrwSet;
 use weft_protos::rwset::tx_read_write_set::DataModel;
 use weft_protos::rwset::{CollectionPvtReadWriteSet, NsPvtReadWriteSet, TxPvtReadWriteSet};
-use weft_types::{MspId, TxId, TxIdError};
+use weft_types::{TxId, TxIdError};
 
 use super::plan;
+use crate::acl::channel_peer;
 use crate::channel::{Channel, report};
 use crate::commit::private;
 use crate::lifecycle::DefinitionError;
-use crate::membership::news::{Refusal, Remote};
-use crate::membership::{Membership, message};
+use crate::membership::news::Remote;
+use crate::membership::{Membership, message, now};
 use crate::private::collections;
 use crate::private::exchange::Digest;
 
@@ -54,8 +56,6 @@ enum PushRefusal {
     Writes,
     #[error("the channel is not known, or the sender does not belong to it")]
     Channel,
-    #[error("the sender is no peer any more: {0}")]
-    Sender(#[source] Refusal),
     #[error("collection {name} of chaincode {chaincode} is not known")]
     Collection { chaincode: String, name: String },
     #[error("the collection cannot be looked up")]
@@ -174,7 +174,6 @@ impl Membership {
             return Err(PushRefusal::Writes);
         }
         let channel = self.common_channel(remote, channel).ok_or(PushRefusal::Channel)?;
-        self.peer_identity(remote.id, &remote.identity).map_err(PushRefusal::Sender)?;
         let (chaincode, name) = (payload.namespace, payload.collection_name);
         let state = channel.ledger().state();
         let found = collections::find(&state, &channel.bundle(), &chaincode, &name);
@@ -184,7 +183,8 @@ impl Membership {
                 name: shortened(&name),
             });
         };
-        if !collection.has(self.0.deps.acl.msp_id()) {
+        let own = self.own();
+        if !collection.admits(channel.bundle().msps(), &own.identity) {
             return Err(PushRefusal::NotMember);
         }
         self.keep(&channel, &tx_id, &chaincode, &name, writes)
@@ -225,10 +225,8 @@ impl Membership {
         request: RemotePvtDataRequest,
     ) -> Vec<PvtDataElement> {
         let Some(channel) = self.common_channel(remote, channel) else { return Vec::new() };
-        if self.peer_identity(remote.id, &remote.identity).is_err() {
-            return Vec::new();
-        }
-        let mut may_have = MayHave { channel: &channel, org: &remote.org, known: BTreeMap::new() };
+        let mut may_have =
+            MayHave { channel: &channel, who: &remote.identity, known: BTreeMap::new() };
         let (mut elements, mut bytes) = (Vec::new(), 0);
         for asked in request.digests.into_iter().take(MAX_DIGESTS).filter_map(plan::digest) {
             if !may_have.ask(&asked.namespace, &asked.collection) {
@@ -248,19 +246,18 @@ impl Membership {
         elements
     }
 
-    /// The channel of a message, if this peer has it and the other's organization belongs to it.
+    /// The channel of a message, if this peer has it and the other is a peer of it right now.
     fn common_channel(&self, remote: &Remote, name: &[u8]) -> Option<Arc<Channel>> {
         let channel = self.0.deps.channels.get_str(std::str::from_utf8(name).ok()?)?;
-        let bundle = channel.bundle();
-        bundle.application()?.org_of(&remote.org)?;
+        channel_peer(&channel.bundle(), &remote.identity, now())?;
         Some(channel)
     }
 }
 
-/// Looks up, once for each collection, whether an organization's peers may have its values.
+/// Looks up, once for each collection, whether a peer may have its values.
 struct MayHave<'a> {
     channel: &'a Channel,
-    org: &'a MspId,
+    who: &'a Authenticated,
     known: BTreeMap<(String, String), bool>,
 }
 
@@ -270,9 +267,9 @@ impl MayHave<'_> {
         if let Some(known) = self.known.get(&key) {
             return *known;
         }
-        let state = self.channel.ledger().state();
-        let found = collections::find(&state, &self.channel.bundle(), chaincode, name);
-        let has = found.ok().flatten().is_some_and(|collection| collection.has(self.org));
+        let (state, bundle) = (self.channel.ledger().state(), self.channel.bundle());
+        let found = collections::find(&state, &bundle, chaincode, name);
+        let has = found.ok().flatten().is_some_and(|it| it.admits(bundle.msps(), self.who));
         self.known.insert(key, has);
         has
     }

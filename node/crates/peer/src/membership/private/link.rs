@@ -298,7 +298,7 @@ impl Membership {
         let first = first.ok_or(CallError::Closed)?;
         let remote = self.authenticate(&first, None).map_err(CallError::Refused)?;
         // The peer can have renewed its identity meanwhile; what counts is its organization.
-        if remote.id == speaker.id || remote.org != *peer.identity.msp_id() {
+        if remote.id == speaker.id || !self.stands_for(&remote, peer) {
             return Err(CallError::Other);
         }
         Ok(Link::new(speaker.id, outbound, inbound))

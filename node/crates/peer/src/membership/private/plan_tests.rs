@@ -8,7 +8,7 @@ use weft_crypto::sha256;
 use weft_ledger::private::WritesProof;
 use weft_protos::gossip::PvtDataElement;
 use weft_testkit::Network;
-use weft_types::{MspId, Signer as _};
+use weft_types::MspId;
 
 use super::{BATCH, Digest, Plan, Question, Taken, Wanted, digest, encode};
 use crate::membership::Member;
@@ -18,12 +18,10 @@ use crate::private::Collection;
 /// Peers `0`, `1`, … by number.
 fn peers(count: u8) -> Vec<Arc<Member>> {
     let network = Network::new(1, 1);
-    let serialized = network.org(1).peer.serialized_identity();
-    let bundle = network.bundle("supply");
-    let identity = bundle.msps().deserialize_identity(&serialized).unwrap();
+    let identity = network.org(1).peer.authenticated();
     let peer = |number| Member {
         id: PkiId([number; 32]),
-        identity: Arc::clone(&identity),
+        identity: identity.clone(),
         endpoint: number.to_string(),
         alive: Default::default(),
         is_self: false,
@@ -45,7 +43,7 @@ fn wanted(index: u32) -> Wanted {
             namespace: "asset".to_owned(),
             collection: "secrets".to_owned(),
         },
-        collection: Collection::implicit("secrets", org),
+        collection: Collection::implicit("secrets", &org),
         proof: WritesProof::new(sha256(&value(index)).to_vec().into()),
         endorsers: Vec::new(),
     }

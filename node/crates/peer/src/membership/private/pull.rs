@@ -43,7 +43,7 @@ impl Membership {
                 let taken = plan.take(question, answer);
                 if let Some(digest) = taken.wrong.first() {
                     tracing::warn!(
-                        peer = %peer.endpoint, org = %peer.identity.msp_id(),
+                        peer = %peer.endpoint, org = %peer.identity.claimed_msp_id(),
                         channel = %channel.id(), chaincode = digest.namespace,
                         collection = digest.collection, tx_id = digest.tx_id, block = digest.block,
                         dropped = taken.wrong.len(),
@@ -61,6 +61,7 @@ impl Membership {
 
     /// Whom to ask for what: the peers that endorsed first, then those of members.
     fn plan(&self, channel: &Channel, wanted: Vec<Wanted>) -> Plan {
+        let bundle = channel.bundle();
         let peers = self.channel_peers(channel).into_iter().map(|peer| peer.member);
         let mut peers: Vec<_> = peers.filter(|peer| !peer.is_self).collect();
         // One order for everything, so that what goes to one peer goes in one question.
@@ -74,7 +75,7 @@ impl Membership {
             let endorsers = wanted.endorsers.iter().filter_map(|it| PkiId::of(it).ok());
             let endorsers: Vec<_> = endorsers.filter_map(|id| by_id.get(&id).copied()).collect();
             let others = peers.iter().filter(|peer| {
-                wanted.collection.has(peer.identity.msp_id())
+                wanted.collection.admits(bundle.msps(), &peer.identity)
                     && endorsers.iter().all(|endorser| endorser.id != peer.id)
             });
             // An endorser that fails is asked last, as others are.

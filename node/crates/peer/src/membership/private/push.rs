@@ -90,10 +90,12 @@ impl Membership {
     /// The peers of members, in the order in which they are tried.
     fn takers(&self, channel: &Channel, collection: &Collection) -> Vec<Taker> {
         let peers = self.channel_peers(channel).into_iter().map(|peer| peer.member);
-        let members = peers.filter(|peer| !peer.is_self && collection.has(peer.identity.msp_id()));
+        let bundle = channel.bundle();
+        let holds = |peer: &Arc<Member>| collection.admits(bundle.msps(), &peer.identity);
+        let members = peers.filter(|peer| !peer.is_self && holds(peer));
         let takers = members.map(|peer| {
             let sick = self.0.private.links.is_sick(peer.id, Kind::Push);
-            let org = peer.identity.msp_id().clone();
+            let org = peer.identity.claimed_msp_id().clone();
             (org, sick, random(), Taker { peer, sick })
         });
         in_turn(takers.collect(), self.0.deps.acl.msp_id())
@@ -174,7 +176,7 @@ impl Membership {
             Ok(_) => "it answered something else".to_owned(),
             Err(error) => error.to_string(),
         };
-        let (peer, org) = (&peer.endpoint, peer.identity.msp_id());
+        let (peer, org) = (&peer.endpoint, peer.identity.claimed_msp_id());
         if reason == COMMITTED {
             tracing::debug!(%peer, %org, collection = parcel.what, "a peer has the block already");
             return (false, sick);

@@ -7,7 +7,6 @@ mod pull;
 mod push;
 mod renewal;
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -43,14 +42,14 @@ pub const CHAINCODE: &str = "asset";
 /// An organization's implicit collection, which needs no definition.
 pub fn implicit(org: usize) -> Collection {
     let org = format!("Org{org}MSP");
-    Collection::implicit(&format!("_implicit_org_{org}"), MspId::new(&org).unwrap())
+    Collection::implicit(&format!("_implicit_org_{org}"), &MspId::new(&org).unwrap())
 }
 
 /// A collection that peers have to find in a definition.
 pub fn shared(name: &str, orgs: &[usize]) -> Collection {
-    let members: BTreeSet<_> =
-        orgs.iter().map(|org| MspId::new(&format!("Org{org}MSP")).unwrap()).collect();
-    Collection { name: name.to_owned(), members, ..implicit(1) }
+    let members = orgs.iter().map(|org| format!("'Org{org}MSP.member'")).collect::<Vec<_>>();
+    let policy = dsl::parse(&format!("OR({})", members.join(", "))).unwrap();
+    Collection { name: name.to_owned(), policy, ..implicit(1) }
 }
 
 pub fn asking(collection: Collection, required: usize, maximum: usize) -> Collection {
@@ -193,9 +192,7 @@ pub async fn define(world: &World, peers: &[&TestPeer], collections: &[Collectio
 
 fn package(collections: &[Collection]) -> CollectionConfigPackage {
     let config = collections.iter().map(|collection| {
-        let members: Vec<_> =
-            collection.members.iter().map(|org| format!("'{org}.member'")).collect();
-        let policy = dsl::parse(&format!("OR({})", members.join(", "))).unwrap();
+        let policy = collection.policy.clone();
         let config = StaticCollectionConfig {
             name: collection.name.clone(),
             member_orgs_policy: Some(CollectionPolicyConfig {

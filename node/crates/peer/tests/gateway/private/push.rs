@@ -1,11 +1,11 @@
 //! Values of an endorsement reach the peers that are to have them, and nobody else.
 
-use weft_peer::private::Exchange as _;
 use weft_peer::private::exchange::Push;
+use weft_peer::private::{Collection, Exchange as _};
 use weft_protos::gossip::gossip_message::Content;
 
 use super::fake::{self, Fake};
-use super::{asking, define, implicit, meet, push, shared, start};
+use super::{asking, define, implicit, meet, push, shared, start, wanted};
 use crate::node::{Node, until};
 use crate::world::World;
 
@@ -38,6 +38,33 @@ async fn members_get_values_and_others_do_not() {
     assert!(b.has(&to_one));
     // Who pushes has kept it before, or has not: that is not for the exchange to do.
     assert_eq!([a.transient(), b.transient(), c.transient()], [0, 1, 1]);
+}
+
+/// A collection's policy is asked about the peer, not about its organization.
+#[tokio::test(flavor = "multi_thread")]
+async fn values_go_to_peers_that_satisfy_the_policy() {
+    let world = World::new().await;
+    let a = start(&world, 1, "peer0", &[]).await;
+    let b = start(&world, 1, "peer1", &[&a]).await;
+    let c = start(&world, 2, "peer0", &[&a]).await;
+    meet(&[&a, &b, &c]).await;
+    let policy = |text| weft_msp::policy::dsl::parse(text).unwrap();
+    let mixed = Collection {
+        policy: policy("OR('Org1MSP.peer', 'Org2MSP.admin')"),
+        ..shared("mixed", &[1])
+    };
+    let admins = Collection { policy: policy("OR('Org1MSP.admin')"), ..shared("admins", &[1]) };
+    define(&world, &[&a.peer, &b.peer, &c.peer], &[mixed.clone(), admins.clone()]).await;
+    let push_mixed = push(asking(mixed, 1, 9), "value");
+    assert_eq!(a.pushes(&push_mixed).await, Ok(()));
+    assert!(b.has(&push_mixed) && c.held(&push_mixed).is_empty());
+    assert_eq!(a.pushes(&push(asking(admins, 1, 9), "value")).await, Err((0, 1)));
+
+    // What a peer of Org2 may not hold, it does not get by asking either.
+    let missing = wanted(&push_mixed, 0, &[&b]);
+    b.store(&missing, &push_mixed.writes);
+    assert_eq!(c.membership.pull(&c.peer.channel(), vec![missing.clone()]).await.len(), 0);
+    assert_eq!(a.membership.pull(&a.peer.channel(), vec![missing]).await.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
