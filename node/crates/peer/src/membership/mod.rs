@@ -15,15 +15,16 @@
 //! - Where an MSP gives roles by organizational unit, only identities with the role `peer` are
 //!   taken for peers, so that no client can draw proposals to itself.
 //! - An `AliveMessage` always holds the identity.
-//! - The peer that opens a stream does not compare the other's TLS certificate with the hash in its
-//!   `ConnEstablish`: the certificate was checked against the channels' authorities, and what comes
-//!   over the stream is signed by itself.
+//! - A peer that others tell of is a member once it has proved to be there (see `table`).
+//! - The peer that is visited says who it is once it knows who calls; Fabric's says it to anybody.
 
+mod bound;
 mod client;
 pub mod message;
 mod news;
 mod own;
 mod private;
+mod scope;
 mod service;
 mod table;
 
@@ -35,21 +36,21 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use weft_config::Bundle;
 use weft_msp::CurrentIdentity;
 use weft_protos::ext::DecodeError;
-use weft_rpc::connect::{ChannelPool, Endpoint};
+use weft_rpc::connect::Connector;
 use weft_rpc::tls::ReloadingTls;
-use weft_types::{MspId, SignError, Timestamp};
+use weft_types::{SignError, Timestamp};
 
 use crate::acl::Acl;
 use crate::channel::{Channel, Channels};
 use message::Time;
 use own::Own;
 use private::Private;
+use scope::Scope;
 pub use service::GossipService;
 use table::Table;
-pub use table::{ChannelPeer, ChannelState, InstalledChaincode, Member};
+pub use table::{ChannelPeer, ChannelState, InstalledChaincode, Member, Place};
 
 /// The chaincodes that this peer can run.
 pub trait LocalChaincodes: Send + Sync + 'static {
@@ -70,8 +71,8 @@ pub struct Deps {
     pub chaincodes: Arc<dyn LocalChaincodes>,
     /// The peer's TLS, for the hash of its certificate; `None` without TLS.
     pub tls: Option<ReloadingTls>,
-    /// Connections to other peers.
-    pub pool: ChannelPool,
+    /// Makes connections to other peers.
+    pub connector: Connector,
 }
 
 /// Settings of the membership.
@@ -79,15 +80,16 @@ pub struct Deps {
 pub struct Options {
     /// `host:port` at which this peer is reached.
     pub endpoint: String,
-    /// Peers to begin with, `host:port`, beside the channels' anchor peers.
-    pub known: Vec<String>,
+    /// Peers to begin with, beside the channels' anchor peers.
+    pub known: Vec<Place>,
     /// How often others are asked.
     pub interval: Duration,
     /// How long a peer may be silent.
     pub expiry: Duration,
-    /// Peers remembered at most.
+    /// Peers remembered at most, in fair shares of their organizations; as many that others tell of.
     pub max_members: usize,
-    /// Peers that streams are opened to at most; as many are accepted, with a few streams each.
+    /// Peers that streams are opened to at most; as many are accepted, with a few streams each. Both
+    /// in fair shares of the peers' organizations.
     pub max_streams: usize,
     /// Bytes of one message without private data.
     pub max_message_bytes: usize,
@@ -194,21 +196,23 @@ impl Membership {
         peers
     }
 
-    /// The peers of a channel whose organizations belong to it, this one first. This one's height is
-    /// as it is now.
+    /// The peers of a channel, as its MSPs know them, this one first. This one's height is as it is
+    /// now.
     #[must_use]
     pub fn channel_peers(&self, channel: &Channel) -> Vec<ChannelPeer> {
-        let bundle = channel.bundle();
         let mut peers = Vec::new();
         if let Some(state) = self.own_state(channel, TOLERATED) {
             peers.push(ChannelPeer { member: self.own(), state: live(&state, channel) });
         }
-        let table = self.0.table.lock();
-        peers.extend(table.peers_of(channel.id()).filter(|peer| {
-            let org = peer.member.identity.msp_id();
-            bundle.application().is_some_and(|application| application.org_of(org).is_some())
-        }));
+        peers.extend(self.others_of(channel));
         peers
+    }
+
+    /// The other peers of a channel.
+    fn others_of(&self, channel: &Channel) -> Vec<ChannelPeer> {
+        let scope = Scope::of(channel);
+        let peers: Vec<_> = self.0.table.lock().peers_of(channel.id()).collect();
+        peers.into_iter().filter(|peer| scope.includes_member(&peer.member)).collect()
     }
 
     /// As [`channel_peers`](Self::channel_peers), after a look at what this peer has right now. For
@@ -315,25 +319,6 @@ impl Membership {
 
     fn changed(&self) {
         self.0.generation.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// How to connect to a peer. The channels' authorities are among this peer's own roots.
-    fn endpoint(&self, address: &str) -> Endpoint {
-        match self.0.deps.tls {
-            Some(_) => Endpoint::tls(address),
-            None => Endpoint::plain(address),
-        }
-    }
-
-    /// Whether the organization `one` may know of a peer of `other`: they are the same, or meet in
-    /// a channel.
-    fn acquainted(&self, one: &MspId, other: &MspId) -> bool {
-        let both = |bundle: &Bundle| {
-            bundle.application().is_some_and(|application| {
-                application.org_of(one).is_some() && application.org_of(other).is_some()
-            })
-        };
-        one == other || self.0.deps.channels.list().iter().any(|channel| both(&channel.bundle()))
     }
 }
 
