@@ -301,6 +301,22 @@ mod tests {
         ledger.kv().write(batch, Durability::Buffered).unwrap();
     }
 
+    fn held(ledger: &Ledger, tx_id: &str, namespace: &str, collection: &str) -> Vec<Bytes> {
+        super::held(ledger, Slot { tx_id, namespace, collection }, usize::MAX).unwrap()
+    }
+
+    fn push(ledger: &Ledger, collection: &str, writes: &'static str, sender: &str) -> Kept {
+        let slot = Slot { tx_id: "tx", namespace: "cc", collection };
+        keep_pushed(ledger, slot, &writes.into(), &MspId::new(sender).unwrap()).unwrap()
+    }
+
+    /// A digest with which a record comes before most others.
+    fn junk(number: u16) -> [u8; 32] {
+        let mut digest = [0xff; 32];
+        digest[..2].copy_from_slice(&number.to_be_bytes());
+        digest
+    }
+
     #[test]
     fn what_is_kept_lies_side_by_side() {
         let ledger = ledger();
@@ -308,13 +324,13 @@ mod tests {
             keep(&ledger, "tx", &values(collection, writes)).unwrap();
         }
         keep(&ledger, "tx2", &values("a", "4")).unwrap();
-        assert_eq!(records(&ledger, "tx").unwrap().len(), 3);
-        let mut found = held(&ledger, "tx", "cc", "a").unwrap();
+        assert_eq!(records(&ledger, "tx").count(), 3);
+        let mut found = held(&ledger, "tx", "cc", "a");
         found.sort();
         assert_eq!(found, ["1", "3"]);
-        assert_eq!(held(&ledger, "tx", "cc", "b").unwrap(), ["2"]);
-        assert!(held(&ledger, "tx", "other", "b").unwrap().is_empty());
-        assert!(held(&ledger, "t", "cc", "a").unwrap().is_empty());
+        assert_eq!(held(&ledger, "tx", "cc", "b"), ["2"]);
+        assert!(held(&ledger, "tx", "other", "b").is_empty());
+        assert!(held(&ledger, "t", "cc", "a").is_empty());
     }
 
     #[test]
@@ -322,9 +338,43 @@ mod tests {
         let ledger = ledger();
         put(&ledger, "tx", 7, &[]);
         keep(&ledger, "tx", &values("coll", "new")).unwrap();
-        assert_eq!(held(&ledger, "tx", "cc", "coll").unwrap(), ["old", "new"], "newest first");
-        let heights = records(&ledger, "tx").unwrap().into_iter().map(|(key, _)| height_of(&key));
+        assert_eq!(held(&ledger, "tx", "cc", "coll"), ["old", "new"], "newest first");
+        let heights = records(&ledger, "tx").map(|record| height_of(&record.unwrap().key));
         assert_eq!(heights.collect::<Vec<_>>(), [Some(7), Some(0)]);
+    }
+
+    #[test]
+    fn nothing_is_hidden_behind_any_number_of_others() {
+        let ledger = ledger();
+        keep(&ledger, "tx", &values("coll", "right")).unwrap();
+        (0..1000).for_each(|number| put(&ledger, "tx", 7, &junk(number)));
+        assert_eq!(records(&ledger, "tx").count(), 1001);
+        assert!(held(&ledger, "tx", "cc", "coll").contains(&"right".into()));
+    }
+
+    #[test]
+    fn each_organization_that_sends_has_its_own_room() {
+        let ledger = ledger();
+        let some = ["0", "1", "2", "3", "4", "5", "6", "7"];
+        some.iter().for_each(|junk| assert_eq!(push(&ledger, "a", junk, "One"), Kept::Kept));
+        assert_eq!(push(&ledger, "a", "8", "One"), Kept::TooMany);
+        assert_eq!(push(&ledger, "a", "7", "One"), Kept::Known);
+        assert_eq!(push(&ledger, "b", "8", "One"), Kept::Kept);
+        assert_eq!(push(&ledger, "a", "right", "Two"), Kept::Kept);
+        keep(&ledger, "tx", &values("a", "own")).unwrap();
+        let found = held(&ledger, "tx", "cc", "a");
+        assert_eq!(found.len(), 10);
+        assert_eq!([&found[0], &found[2]], ["own", "right"], "the first of each comes first");
+        let slot = Slot { tx_id: "tx", namespace: "cc", collection: "a" };
+        assert_eq!(super::held(&ledger, slot, 0).unwrap(), ["own"]);
+        assert_eq!(super::held(&ledger, slot, 9).unwrap().len(), 3, "own, one, right");
+        // However many collections there are.
+        (0..1000).for_each(|number| {
+            let key = [junk(number).to_vec(), b"Three".to_vec()].concat();
+            put(&ledger, "tx", 0, &key);
+        });
+        assert_eq!(push(&ledger, "c", "x", "Three"), Kept::TooMany);
+        assert_eq!(push(&ledger, "c", "x", "Two"), Kept::Kept);
     }
 
     #[test]

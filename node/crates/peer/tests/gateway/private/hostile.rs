@@ -184,6 +184,27 @@ async fn only_organizations_of_the_channel_push_and_ask() {
     assert!(raw.pull(CHANNEL, vec![digest(&wanted(&secret, 0, &[]))]).await.is_empty());
 }
 
+/// An MSP id can stand for others in another channel. What is kept in a channel is not for them.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_organization_of_another_channel_is_not_the_one_of_the_same_name() {
+    let world = World::new().await;
+    let node = start(&world, 1, "peer0", &[]).await;
+    let mut other = weft_testkit::Network::new(2, 1);
+    other.orderers[0].endpoint = weft_config::Endpoint::new("127.0.0.1", 1);
+    node.peer.channels.join(other.genesis("other")).await.unwrap();
+    let secret = push(implicit(2), "value");
+    node.keep(&secret);
+    let ask = || vec![digest(&wanted(&secret, 0, &[]))];
+    let mut raw = Raw::open(&node, &peer_of(&world, 2, "peer7")).await;
+    assert_eq!(raw.pull(CHANNEL, ask()).await.len(), 1);
+    let namesake = other.org(2).identity("peer7", NodeRole::Peer);
+    let mut raw = Raw::open(&node, &namesake).await;
+    assert!(raw.pull(CHANNEL, ask()).await.is_empty());
+    let said = raw.push(CHANNEL, Some(payload(&push(implicit(1), "value")))).await;
+    assert!(said.starts_with("the sender is no peer any more"), "{said}");
+    assert_eq!(node.transient(), 1);
+}
+
 /// Not hostile, but as early: the sender has the block that defines the collection, the receiver
 /// has not.
 #[tokio::test(flavor = "multi_thread")]
