@@ -137,7 +137,7 @@ struct Recorder {
 impl Exchange for Recorder {
     async fn push(&self, channel: &Channel, push: Push) -> Result<(), PushError> {
         let (tx_id, name) = (push.tx_id.to_string(), push.collection.name.clone());
-        let kept = held(&channel, &tx_id, &push.namespace, &name);
+        let kept = held(channel, &tx_id, &push.namespace, &name);
         let refused = self.refuses == Some(name.as_str());
         let error = PushError {
             namespace: push.namespace.clone(),
