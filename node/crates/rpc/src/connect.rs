@@ -263,6 +263,27 @@ impl Connector {
         })
     }
 
+    /// A connection that is made now, once, and never again: what the server has shown in its
+    /// handshake holds for every call on it. When it ends, calls on it fail.
+    ///
+    /// # Errors
+    /// [`ConnectError`] when the connection cannot be made.
+    pub async fn connection(&self, endpoint: &Endpoint) -> Result<Connection, ConnectError> {
+        let dialer = self.dialer(endpoint, Alpn::H2)?;
+        let transport = self.transport(&dialer)?;
+        let (io, served) = dialer.dial_shown().await?;
+        let (address, ended) = (dialer.address.clone(), dialer.ended());
+        let once = Arc::new(Mutex::new(Some(io)));
+        let connector = service_fn(move |_: Uri| {
+            let io = once.lock().take().map(TokioIo::new).ok_or_else(|| ended.clone());
+            async move { io }
+        });
+        let channel = transport.connect_with_connector(connector).await;
+        let channel =
+            channel.map_err(|error| ConnectError::Http2 { address, source: Arc::new(error) })?;
+        Ok(Connection { channel, served })
+    }
+
     /// The certificate that a server presents now. It is checked as for a call, then the
     /// connection is closed. `None` without TLS.
     ///
@@ -328,6 +349,25 @@ impl Connector {
                 .keep_alive_while_idle(true);
         }
         Ok(transport)
+    }
+}
+
+/// One connection, with what the server has shown on it. It is never made again.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    channel: Channel,
+    served: Option<[u8; 32]>,
+}
+
+impl Connection {
+    /// What calls are made on. They all go over this connection.
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// SHA-256 of the certificate (DER) that the server has shown; `None` without TLS.
+    pub fn served_sha256(&self) -> Option<[u8; 32]> {
+        self.served
     }
 }
 
@@ -404,8 +444,19 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 impl Dialer {
     pub(crate) async fn dial(&self) -> Result<Box<dyn Io>, ConnectError> {
+        self.dial_shown().await.map(|(io, _)| io)
+    }
+
+    /// A connection, and the hash of the certificate that the server has shown on it.
+    async fn dial_shown(&self) -> Result<(Box<dyn Io>, Option<[u8; 32]>), ConnectError> {
         let late = |_| ConnectError::Timeout { address: self.address.clone(), limit: self.limit };
         timeout(self.limit, self.open()).await.map_err(late)?
+    }
+
+    /// What calls are told on a connection that is over.
+    fn ended(&self) -> ConnectError {
+        let over = io::Error::new(io::ErrorKind::ConnectionAborted, "the connection has ended");
+        ConnectError::Dial { address: self.address.clone(), source: Arc::new(over) }
     }
 
     async fn served(&self) -> Result<Option<CertificateDer<'static>>, ConnectError> {
@@ -415,15 +466,16 @@ impl Dialer {
         Ok(presented(&stream).map(|certificate| certificate.clone().into_owned()))
     }
 
-    async fn open(&self) -> Result<Box<dyn Io>, ConnectError> {
-        let Some(tls) = &self.tls else { return Ok(Box::new(self.tcp().await?)) };
+    async fn open(&self) -> Result<(Box<dyn Io>, Option<[u8; 32]>), ConnectError> {
+        let Some(tls) = &self.tls else { return Ok((Box::new(self.tcp().await?), None)) };
         let stream = self.shake_hands(tls).await?;
         if let Some(pinned) = &tls.pinned
             && !presented(&stream).is_some_and(|presented| same_key(presented, pinned))
         {
             return Err(ConnectError::Pinned { address: self.address.clone() });
         }
-        Ok(Box::new(stream))
+        let served = presented(&stream).map(|leaf| sha256(leaf));
+        Ok((Box::new(stream), served))
     }
 
     async fn tcp(&self) -> Result<TcpStream, ConnectError> {

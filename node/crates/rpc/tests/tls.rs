@@ -62,6 +62,38 @@ async fn a_self_signed_certificate_passes_where_none_is_needed_and_proves_nothin
     assert!(reach(client, &Endpoint::tls(&server.address)).await.is_err());
 }
 
+/// What was shown on a connection holds for each call on it, as it is never made again.
+#[tokio::test]
+async fn a_connection_of_its_own_ends_for_good() {
+    let ours = Ca::new("ours");
+    let tls = ours.tls();
+    let server = Server::start(Security::tls(&tls, ClientAuth::Optional)).await;
+    let endpoint = Endpoint::tls(&server.address);
+    let connector = connector(ours.anonymous());
+    let connection = connector.connection(&endpoint).await.unwrap();
+    let again = connector.channel(&endpoint).unwrap();
+    let shown = tls.identity().unwrap().leaf_sha256();
+    assert_eq!(connection.served_sha256(), Some(shown));
+    assert!(call(connection.channel()).await.is_ok());
+    assert!(call(again.clone()).await.is_ok());
+    tls.set_identity(ours.leaf(&["127.0.0.1"], 8).identity());
+    server.connections.close_all();
+    eventually("both connections are closed", || server.connections.is_empty()).await;
+    // A channel connects again, to whatever is shown now.
+    while call(again.clone()).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    assert!(call(connection.channel()).await.is_err());
+    assert!(call(connection.channel()).await.is_err());
+    assert_eq!(connection.served_sha256(), Some(shown));
+    let renewed = connector.connection(&endpoint).await.unwrap();
+    assert_eq!(renewed.served_sha256(), tls.identity().map(|it| it.leaf_sha256()));
+    let plain = Server::start(Security::Plain).await;
+    let plain = connector.connection(&Endpoint::plain(&plain.address)).await.unwrap();
+    assert_eq!(plain.served_sha256(), None);
+    assert!(call(plain.channel()).await.is_ok());
+}
+
 #[tokio::test]
 async fn servers_are_recognised_by_ca_name_and_key() {
     let (ours, theirs) = (Ca::new("ours"), Ca::new("theirs"));

@@ -21,7 +21,7 @@ use weft_protos::kvrwset::KvrwSet;
 use weft_types::{BlockNumber, ValidationCode};
 
 use super::plan::PrivatePlan;
-use super::private::{drop_old, has_private_writes, parts, records};
+use super::private::{drop_old, has_private_writes, records};
 use super::transaction::{Checked, Endorsed, Outcome};
 use crate::lifecycle::IMPLICIT_COLLECTION;
 use crate::private::{Collection, Digest, Found, Wanted};
@@ -229,19 +229,17 @@ impl BlockValues {
 
     /// Takes what the transient store has of a transaction for the writes from the `first` on.
     fn look(&mut self, ledger: &Ledger, tx_id: &str, first: usize) -> Result<(), KvError> {
-        let records = records(ledger, tx_id)?;
         let writes = self.writes.get_mut(first..).unwrap_or_default();
-        for wanted in writes.iter_mut().filter(|w| w.is_wanted() && w.digest.tx_id == tx_id) {
-            let (namespace, name) =
-                (wanted.digest.namespace.clone(), wanted.digest.collection.clone());
-            // The same proposal can have been simulated more than once with different results; the
-            // hash tells which of them became the transaction.
-            let values = records.iter().filter_map(|(_, values)| values.as_ref());
-            let mut found = values.flat_map(|values| parts(values, &namespace, &name));
-            let _ = found.any(|bytes| wanted.take(bytes));
-        }
-        for (key, _) in records {
-            self.done.delete(TRANSIENT, key);
+        for record in records(ledger, tx_id) {
+            let record = record?;
+            for wanted in writes.iter_mut().filter(|w| w.is_wanted() && w.digest.tx_id == tx_id) {
+                let (namespace, name) =
+                    (wanted.digest.namespace.clone(), wanted.digest.collection.clone());
+                // The same proposal can have been simulated more than once with different results;
+                // the hash tells which of them became the transaction.
+                let _ = record.parts(&namespace, &name).any(|bytes| wanted.take(bytes));
+            }
+            self.done.delete(TRANSIENT, record.key);
         }
         Ok(())
     }

@@ -1,22 +1,24 @@
 //! The streams to other peers, and the rounds in which they are asked.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use weft_protos::gossip::Envelope;
-use weft_protos::gossip::gossip_client::GossipClient;
+use weft_rpc::shares::{Share, Shares};
+use weft_types::MspId;
 
-use super::news::{Refusal, Remote};
-use super::{Membership, REFRESH, message, now};
-use crate::acl::channel_peer;
+use super::bound::{Bound, OpenError};
+use super::news::Remote;
+use super::scope::Scope;
+use super::table::Place;
+use super::{Membership, REFRESH, message};
 
 /// Messages that wait for a slow peer.
 const BUFFER: usize = 64;
-/// Time for the other side to say who it is, and for a message to be taken.
+/// Time for a message to be taken.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often this peer looks whether it has something new to tell.
 const LOOK: Duration = Duration::from_millis(100);
@@ -24,23 +26,26 @@ const LOOK: Duration = Duration::from_millis(100);
 const MIN_BACKOFF: Duration = Duration::from_millis(250);
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 
+/// Visits at one time.
+const VISITS: usize = 32;
+
 /// Why a stream to a peer ended.
 #[derive(Debug, thiserror::Error)]
 enum SessionError {
-    #[error("failed to connect: {0}")]
-    Connect(#[source] weft_rpc::connect::ConnectError),
-    #[error("failed to sign")]
-    Sign(#[source] weft_types::SignError),
+    #[error("{0}")]
+    Open(#[source] OpenError),
     #[error("the stream failed: {0}")]
     Stream(#[source] Box<tonic::Status>),
     #[error("no answer in time")]
     Timeout,
-    #[error("refused: {0}")]
-    Refused(#[source] Refusal),
-    #[error("the address is this peer's own")]
-    Own,
     #[error("this peer's identity was renewed")]
     Renewed,
+}
+
+/// A stream that is kept while this is.
+struct Kept {
+    _stop: DropGuard,
+    _share: Share<MspId>,
 }
 
 impl Membership {
@@ -67,9 +72,12 @@ impl Membership {
         }
     }
 
-    /// Keeps a stream to every peer that is known.
+    /// Keeps a stream to every peer that is known, as far as its organization's share goes. Others
+    /// are visited now and then, which is how they prove to be there.
     async fn keep_streams(&self, shutdown: &CancellationToken) {
-        let mut streams: BTreeMap<String, DropGuard> = BTreeMap::new();
+        let mut streams: BTreeMap<Place, Kept> = BTreeMap::new();
+        let shares = Shares::new(self.0.options.max_streams);
+        let visits = Shares::new(VISITS);
         let mut ticks = interval(Duration::from_secs(1).min(self.0.options.interval));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -77,54 +85,76 @@ impl Membership {
                 _ = ticks.tick() => {}
                 () = shutdown.cancelled() => return,
             }
-            let targets = self.targets();
-            streams.retain(|address, _| targets.contains(address));
-            for address in targets {
-                if streams.contains_key(&address) || streams.len() >= self.0.options.max_streams {
-                    continue;
-                }
+            let mut targets = self.targets();
+            streams.retain(|place, _| targets.contains(place));
+            targets.retain(|place| !streams.contains_key(place));
+            for place in targets {
+                let Ok(share) = shares.try_take(&place.org, 1) else { continue };
                 let token = shutdown.child_token();
-                tokio::spawn(self.clone().keep_stream(address.clone(), token.clone()));
-                streams.insert(address, token.drop_guard());
+                tokio::spawn(self.clone().keep_stream(place.clone(), token.clone()));
+                self.0.table.lock().visited(&place, Instant::now());
+                streams.insert(place, Kept { _stop: token.drop_guard(), _share: share });
             }
+            self.visit(&visits, shutdown);
         }
     }
 
-    /// The addresses to connect to: known peers, anchor peers and those who are alive.
-    fn targets(&self) -> BTreeSet<String> {
+    /// Visits peers that have not proved for a while that they are there. A stream that is kept to
+    /// the same place is no proof: it can be older than the peer's certificate.
+    fn visit(&self, visits: &Shares<MspId>, shutdown: &CancellationToken) {
+        let room = |place: &Place| visits.try_take(&place.org, 1).ok();
+        let due = self.0.table.lock().visits(Instant::now(), room);
+        for (place, share) in due {
+            let (membership, shutdown) = (self.clone(), shutdown.clone());
+            tokio::spawn(async move {
+                let _share = share;
+                let limit = membership.0.options.max_message_bytes;
+                let visited = tokio::select! {
+                    visited = membership.open(&place, 1, limit) => visited,
+                    () = shutdown.cancelled() => return,
+                };
+                if let Err(error) = visited {
+                    tracing::debug!(address = %place.address, org = %place.org, %error, "found no peer");
+                }
+            });
+        }
+    }
+
+    /// Where to connect to: known peers, anchor peers and those that are alive or said to be.
+    fn targets(&self) -> BTreeSet<Place> {
         let mut targets: BTreeSet<_> = self.0.options.known.iter().cloned().collect();
         for channel in self.0.deps.channels.list() {
             let bundle = channel.bundle();
             let orgs = bundle.application().into_iter().flat_map(|all| all.orgs.values());
-            let anchors = orgs.flat_map(|org| org.anchor_peers.iter());
-            targets.extend(anchors.map(|anchor| match anchor.host.contains(':') {
-                true => format!("[{}]:{}", anchor.host, anchor.port),
-                false => format!("{}:{}", anchor.host, anchor.port),
+            targets.extend(orgs.flat_map(|org| {
+                org.anchor_peers.iter().map(|anchor| Place {
+                    org: org.org.msp_id.clone(),
+                    address: match anchor.host.contains(':') {
+                        true => format!("[{}]:{}", anchor.host, anchor.port),
+                        false => format!("{}:{}", anchor.host, anchor.port),
+                    },
+                })
             }));
         }
-        targets.extend(self.0.table.lock().members().map(|member| member.endpoint.clone()));
-        targets.remove(&self.0.options.endpoint);
+        targets.extend(self.0.table.lock().places());
+        targets.retain(|place| place.address != self.0.options.endpoint);
         targets
     }
 
-    async fn keep_stream(self, address: String, shutdown: CancellationToken) {
+    async fn keep_stream(self, place: Place, shutdown: CancellationToken) {
+        let address = &place.address;
         let mut backoff = MIN_BACKOFF;
         loop {
             let mut greeted = false;
             let ended = tokio::select! {
-                ended = self.session(&address, &mut greeted) => ended,
+                ended = self.session(&place, &mut greeted) => ended,
                 () = shutdown.cancelled() => return,
             };
             backoff = if greeted { MIN_BACKOFF } else { (backoff * 2).min(MAX_BACKOFF) };
             match ended {
                 // An address can lead elsewhere later, so it is tried again, but rarely.
-                Err(SessionError::Own) => backoff = MAX_BACKOFF * 6,
-                Err(error) => {
-                    // A connection keeps the TLS certificate of its handshake, and the first
-                    // message of a stream names this peer's newest: they must be the same.
-                    self.0.deps.pool.forget(&self.endpoint(&address));
-                    tracing::debug!(%address, %error, "the stream to a peer ended");
-                }
+                Err(SessionError::Open(OpenError::Own)) => backoff = MAX_BACKOFF * 6,
+                Err(error) => tracing::debug!(%address, %error, "the stream to a peer ended"),
                 Ok(()) => tracing::debug!(%address, "a peer ended the stream"),
             }
             tokio::select! {
@@ -134,33 +164,19 @@ impl Membership {
         }
     }
 
-    async fn session(&self, address: &str, greeted: &mut bool) -> Result<(), SessionError> {
+    async fn session(&self, place: &Place, greeted: &mut bool) -> Result<(), SessionError> {
         let own = &self.0;
-        let transport =
-            own.deps.pool.get(&self.endpoint(address)).map_err(SessionError::Connect)?;
-        let (outbound, messages) = mpsc::channel(BUFFER);
-        let speaker = self.speaker();
-        send(&outbound, self.hello(&speaker).map_err(SessionError::Sign)?).await?;
-        let mut client =
-            GossipClient::new(transport).max_decoding_message_size(own.options.max_message_bytes);
+        let opened = self.open(place, BUFFER, own.options.max_message_bytes).await;
+        let opened = opened.map_err(SessionError::Open)?;
+        let Bound { remote, spoke_as, outbound, mut inbound, connection: _connection } = opened;
         let failed = |status| SessionError::Stream(Box::new(status));
-        let opened = client.gossip_stream(ReceiverStream::new(messages));
-        let opened = timeout(ANSWER_TIMEOUT, opened).await.map_err(|_| SessionError::Timeout)?;
-        let mut inbound = opened.map_err(failed)?.into_inner();
-        let first = timeout(ANSWER_TIMEOUT, inbound.message()).await;
-        let first = first.map_err(|_| SessionError::Timeout)?.map_err(failed)?;
-        let Some(first) = first else { return Ok(()) };
-        let remote = self.authenticate(&first, None).map_err(SessionError::Refused)?;
-        if remote.id == speaker.id {
-            return Err(SessionError::Own);
-        }
         *greeted = true;
         let mut ticks = interval(own.options.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut published = own.published.subscribe();
         let mut heard = tokio::time::Instant::now();
         loop {
-            if self.id() != speaker.id {
+            if self.id() != spoke_as {
                 return Err(SessionError::Renewed);
             }
             tokio::select! {
@@ -195,14 +211,14 @@ impl Membership {
         Ok(())
     }
 
-    /// Tells what this peer has of the channels that the other is a peer of.
+    /// Tells what this peer has of the channels that the other is in.
     async fn tell(
         &self,
         remote: &Remote,
         outbound: &mpsc::Sender<Envelope>,
     ) -> Result<(), SessionError> {
         for channel in self.0.deps.channels.list() {
-            if channel_peer(&channel.bundle(), &remote.identity, now()).is_none() {
+            if !Scope::of(&channel).includes(&remote.identity) {
                 continue;
             }
             if let Some(state) = self.own_state(&channel, REFRESH) {

@@ -15,15 +15,16 @@
 //! - Where an MSP gives roles by organizational unit, only identities with the role `peer` are
 //!   taken for peers, so that no client can draw proposals to itself.
 //! - An `AliveMessage` always holds the identity.
-//! - The peer that opens a stream does not compare the other's TLS certificate with the hash in its
-//!   `ConnEstablish`: the certificate was checked against the channels' authorities, and what comes
-//!   over the stream is signed by itself.
+//! - A peer that others tell of is a member once it has proved to be there (see `table`).
+//! - The peer that is visited says who it is once it knows who calls; Fabric's says it to anybody.
 
+mod bound;
 mod client;
 pub mod message;
 mod news;
 mod own;
 mod private;
+mod scope;
 mod service;
 mod table;
 
@@ -35,22 +36,21 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use weft_config::Bundle;
-use weft_msp::{Authenticated, CurrentIdentity, MspManager};
+use weft_msp::CurrentIdentity;
 use weft_protos::ext::DecodeError;
-use weft_rpc::connect::{ChannelPool, Endpoint};
+use weft_rpc::connect::Connector;
 use weft_rpc::tls::ReloadingTls;
 use weft_types::{SignError, Timestamp};
 
-use crate::acl::{Acl, channel_peer};
+use crate::acl::Acl;
 use crate::channel::{Channel, Channels};
 use message::Time;
-use news::Remote;
 use own::Own;
 use private::Private;
+use scope::Scope;
 pub use service::GossipService;
 use table::Table;
-pub use table::{ChannelPeer, ChannelState, InstalledChaincode, Member};
+pub use table::{ChannelPeer, ChannelState, InstalledChaincode, Member, Place};
 
 /// The chaincodes that this peer can run.
 pub trait LocalChaincodes: Send + Sync + 'static {
@@ -71,8 +71,8 @@ pub struct Deps {
     pub chaincodes: Arc<dyn LocalChaincodes>,
     /// The peer's TLS, for the hash of its certificate; `None` without TLS.
     pub tls: Option<ReloadingTls>,
-    /// Connections to other peers.
-    pub pool: ChannelPool,
+    /// Makes connections to other peers.
+    pub connector: Connector,
 }
 
 /// Settings of the membership.
@@ -80,15 +80,16 @@ pub struct Deps {
 pub struct Options {
     /// `host:port` at which this peer is reached.
     pub endpoint: String,
-    /// Peers to begin with, `host:port`, beside the channels' anchor peers.
-    pub known: Vec<String>,
+    /// Peers to begin with, beside the channels' anchor peers.
+    pub known: Vec<Place>,
     /// How often others are asked.
     pub interval: Duration,
     /// How long a peer may be silent.
     pub expiry: Duration,
-    /// Peers remembered at most.
+    /// Peers remembered at most, in fair shares of their organizations; as many that others tell of.
     pub max_members: usize,
-    /// Peers that streams are opened to at most; as many are accepted, with a few streams each.
+    /// Peers that streams are opened to at most; as many are accepted, with a few streams each. Both
+    /// in fair shares of the peers' organizations.
     pub max_streams: usize,
     /// Bytes of one message without private data.
     pub max_message_bytes: usize,
@@ -195,21 +196,23 @@ impl Membership {
         peers
     }
 
-    /// The peers of a channel as its MSPs know them ([`channel_peer`]), this one first. This one's height is
-    /// as it is now.
+    /// The peers of a channel, as its MSPs know them, this one first. This one's height is as it is
+    /// now.
     #[must_use]
     pub fn channel_peers(&self, channel: &Channel) -> Vec<ChannelPeer> {
-        let bundle = channel.bundle();
         let mut peers = Vec::new();
         if let Some(state) = self.own_state(channel, TOLERATED) {
             peers.push(ChannelPeer { member: self.own(), state: live(&state, channel) });
         }
-        let at = now();
-        let table = self.0.table.lock();
-        peers.extend(table.peers_of(channel.id()).filter(|peer| {
-            peer.member.is_self || channel_peer(&bundle, &peer.member.identity, at).is_some()
-        }));
+        peers.extend(self.others_of(channel));
         peers
+    }
+
+    /// The other peers of a channel.
+    fn others_of(&self, channel: &Channel) -> Vec<ChannelPeer> {
+        let scope = Scope::of(channel);
+        let peers: Vec<_> = self.0.table.lock().peers_of(channel.id()).collect();
+        peers.into_iter().filter(|peer| scope.includes(&peer.member.identity)).collect()
     }
 
     /// As [`channel_peers`](Self::channel_peers), after a look at what this peer has right now. For
@@ -316,40 +319,6 @@ impl Membership {
 
     fn changed(&self) {
         self.0.generation.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// How to connect to a peer. The channels' authorities are among this peer's own roots.
-    fn endpoint(&self, address: &str) -> Endpoint {
-        match self.0.deps.tls {
-            Some(_) => Endpoint::tls(address),
-            None => Endpoint::plain(address),
-        }
-    }
-
-    /// Whether one peer may know of another: the same MSPs, this peer's own or those of a channel,
-    /// know both.
-    fn acquainted(&self, one: &Authenticated, other: &Authenticated) -> bool {
-        let both = |msps: &MspManager| [one, other].iter().all(|it| msps.identity_of(it).is_ok());
-        let on = |bundle: &Bundle| {
-            [one, other].iter().all(|it| channel_peer(bundle, it, now()).is_some())
-        };
-        both(&self.0.deps.acl.local())
-            || self.0.deps.channels.list().iter().any(|channel| on(&channel.bundle()))
-    }
-
-    /// Whether a peer that answers in the place of another, as one does whose identity was renewed,
-    /// may: it is a peer on every channel on which the other one is.
-    fn stands_for(&self, remote: &Remote, peer: &Member) -> bool {
-        let at = now();
-        let same = |bundle: &Bundle| {
-            channel_peer(bundle, &peer.identity, at).is_none_or(|peer| {
-                channel_peer(bundle, &remote.identity, at)
-                    .is_some_and(|remote| remote.msp_id() == peer.msp_id())
-            })
-        };
-        remote.id == peer.id
-            || remote.org == *peer.identity.claimed_msp_id()
-                && self.0.deps.channels.list().iter().all(|channel| same(&channel.bundle()))
     }
 }
 

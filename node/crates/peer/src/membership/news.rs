@@ -1,24 +1,31 @@
 //! Taking in what others tell, and answering what they ask.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use bytes::Bytes;
-use weft_msp::{Authenticated, Identity};
+use weft_msp::Authenticated;
 use weft_protos::gossip::gossip_message::Content;
 use weft_protos::gossip::{AliveMessage, Envelope, GossipMessage, StateInfo};
 use weft_types::MspId;
 
+use super::bound::Shown;
 use super::message::{self, PkiId, Time};
-use super::table::{ChannelState, InstalledChaincode, Member};
-use super::{Membership, REFRESH, now};
-use crate::acl::{channel_peer, check_peer};
+use super::scope::Scope;
+use super::table::{ChannelState, InstalledChaincode, Member, Source};
+use super::{Membership, REFRESH};
 use crate::channel::Channel;
 
 /// Chaincodes of one peer in one channel.
 const MAX_CHAINCODES: usize = 1024;
 /// Bytes of an endpoint.
 const MAX_ENDPOINT: usize = 512;
+/// Bytes of a sign of life, with the identity; and of what one peer has of a channel. They are kept
+/// for each member.
+const MAX_ALIVE: usize = 16 * 1024;
+const MAX_STATE: usize = 128 * 1024;
+/// Bytes of an envelope beside its parts.
+const OVERHEAD: usize = 16;
 
 /// The other side of a stream.
 #[derive(Debug, Clone)]
@@ -46,16 +53,16 @@ pub(crate) enum Refusal {
 }
 
 impl Membership {
-    /// Checks the first message of a stream. `tls` is the hash of the certificate that the other
-    /// side showed.
+    /// Checks the first message of a stream, of whose connection the other side has `shown` its
+    /// certificate.
     pub(crate) fn authenticate(
         &self,
         envelope: &Envelope,
-        tls: Option<[u8; 32]>,
+        shown: Shown,
     ) -> Result<Remote, Refusal> {
         let message = message::open(envelope).map_err(|_| Refusal::NoConnect)?;
         let Some(Content::Conn(connect)) = message.content else { return Err(Refusal::NoConnect) };
-        if tls.is_some_and(|shown| connect.tls_cert_hash != shown[..]) {
+        if !shown.is(&connect.tls_cert_hash) {
             return Err(Refusal::Binding);
         }
         let id = PkiId::read(&connect.pki_id).ok_or(Refusal::Id)?;
@@ -63,32 +70,6 @@ impl Membership {
         let identity = identity.authenticate(&envelope.payload, &envelope.signature);
         let identity = identity.map_err(|_| Refusal::Signature)?;
         Ok(Remote { id, org: identity.claimed_msp_id().clone(), identity })
-    }
-
-    /// The identity of a peer of this network, which holds right now: under the MSP of this peer or of
-    /// any of its channels. So it is somebody to talk to, and no member of a channel by that.
-    pub(super) fn peer_identity(
-        &self,
-        id: PkiId,
-        serialized: &Bytes,
-    ) -> Result<Arc<Identity>, Refusal> {
-        if PkiId::of(serialized).ok() != Some(id) {
-            return Err(Refusal::Id);
-        }
-        let local = self.0.deps.acl.local();
-        let channels = self.0.deps.channels.list();
-        let bundles: Vec<_> = channels.iter().map(|channel| channel.bundle()).collect();
-        let managers =
-            std::iter::once(&*local).chain(bundles.iter().map(|bundle| &**bundle.msps()));
-        let mut refusal = Refusal::Stranger;
-        for manager in managers {
-            let Ok(identity) = manager.deserialize_identity(serialized) else { continue };
-            match check_peer(manager, &identity, now()) {
-                Ok(()) => return Ok(identity),
-                Err(_) => refusal = Refusal::Role,
-            }
-        }
-        Err(refusal)
     }
 
     /// Takes in a message, which is what the envelope holds, and gives the answers to it. What is
@@ -99,24 +80,23 @@ impl Membership {
         envelope: &Envelope,
         message: GossipMessage,
     ) -> Vec<Envelope> {
+        self.0.table.lock().heard(from.id, Instant::now());
         match message.content {
-            Some(Content::AliveMsg(alive)) => self.take_alive(envelope, alive),
+            Some(Content::AliveMsg(alive)) => self.take_alive(from, envelope, alive),
             Some(Content::StateInfo(state)) => self.take_state(envelope, state),
             Some(Content::MemReq(request)) => {
                 if let Some(own) = &request.self_information {
-                    self.take(own);
+                    self.take(from, own);
                 }
                 return vec![message::membership_response(self.visible_to(from))];
             }
             Some(Content::MemRes(response)) => {
-                response.alive.iter().take(self.0.options.max_members).for_each(|e| self.take(e));
+                let told = response.alive.iter().take(self.0.options.max_members);
+                told.for_each(|envelope| self.take(from, envelope));
             }
             Some(Content::StateSnapshot(snapshot)) => {
-                snapshot
-                    .elements
-                    .iter()
-                    .take(self.0.options.max_members)
-                    .for_each(|e| self.take(e));
+                let told = snapshot.elements.iter().take(self.0.options.max_members);
+                told.for_each(|envelope| self.take(from, envelope));
             }
             Some(Content::StateInfoPullReq(request)) => {
                 return self.snapshot(from, &request.channel_mac).into_iter().collect();
@@ -128,10 +108,10 @@ impl Membership {
     }
 
     /// Takes a signed message about a peer, whoever passed it on.
-    fn take(&self, envelope: &Envelope) {
+    fn take(&self, from: &Remote, envelope: &Envelope) {
         match message::open(envelope) {
             Ok(GossipMessage { content: Some(Content::AliveMsg(alive)), .. }) => {
-                self.take_alive(envelope, alive);
+                self.take_alive(from, envelope, alive);
             }
             Ok(GossipMessage { content: Some(Content::StateInfo(state)), .. }) => {
                 self.take_state(envelope, state);
@@ -140,19 +120,21 @@ impl Membership {
         }
     }
 
-    fn take_alive(&self, envelope: &Envelope, alive: AliveMessage) {
+    fn take_alive(&self, from: &Remote, envelope: &Envelope, alive: AliveMessage) {
         let Some(member) = alive.membership else { return };
         let Some(id) = PkiId::read(&member.pki_id) else { return };
         let time = Time::from(alive.timestamp.unwrap_or_default());
+        let source = if id == from.id { Source::Own } else { Source::Hearsay };
         if id == self.id()
             || member.endpoint.is_empty()
             || member.endpoint.len() > MAX_ENDPOINT
-            || !self.0.table.lock().is_news(id, time)
+            || envelope.payload.len() > MAX_ALIVE
+            || !self.0.table.lock().is_news(id, source, time)
         {
             return;
         }
         // Fabric's peers leave the identity out once it is known.
-        let known = self.0.table.lock().member(id).map(|known| known.identity.serialized().clone());
+        let known = self.0.table.lock().identity(id).map(|known| known.serialized().clone());
         let serialized = if alive.identity.is_empty() { known } else { Some(alive.identity) };
         let Some(serialized) = serialized else { return };
         let identity = match self.peer_identity(id, &serialized) {
@@ -180,7 +162,7 @@ impl Membership {
             is_self: false,
         };
         let endpoint = member.endpoint.clone();
-        if self.0.table.lock().alive(member, time, Instant::now()) {
+        if self.0.table.lock().alive(member, time, source, Instant::now()) {
             tracing::info!(peer = ?id, %endpoint, "a peer is there");
             self.changed();
         }
@@ -191,11 +173,11 @@ impl Membership {
         let time = Time::from(info.timestamp.unwrap_or_default());
         let Some(channel) = self.named_channel(id, &info.channel_mac) else { return };
         let Some(member) = self.0.table.lock().member(id).cloned() else { return };
-        let bundle = channel.bundle();
-        let Some(identity) = channel_peer(&bundle, &member.identity, now()) else { return };
+        let Some(identity) = Scope::of(&channel).peer(&member.identity) else { return };
         let properties = info.properties.unwrap_or_default();
         if !self.0.table.lock().is_state_news(id, channel.id(), time)
             || properties.chaincodes.len() > MAX_CHAINCODES
+            || envelope.payload.len() > MAX_STATE
             || identity.verify(&envelope.payload, &envelope.signature).is_err()
         {
             return;
@@ -225,24 +207,45 @@ impl Membership {
         channels.into_iter().find(|channel| message::channel_mac(peer, channel.id()) == *mac)
     }
 
-    /// Signs of life of the peers that another may know of.
+    /// Signs of life of the peers that another may know of: of its own organization, where that is
+    /// this peer's, and of the channels that both are in.
     fn visible_to(&self, remote: &Remote) -> Vec<Envelope> {
+        let common: Vec<_> =
+            self.scopes().into_iter().filter(|scope| scope.includes(&remote.identity)).collect();
         let peers = self.peers().into_iter().filter(|peer| peer.id != remote.id);
-        let visible = peers.filter(|peer| self.acquainted(&remote.identity, &peer.identity));
-        visible.map(|peer| peer.alive.clone()).collect()
+        let is_visible = |peer: &Member| common.iter().any(|scope| scope.includes(&peer.identity));
+        let visible = peers.filter(|peer| is_visible(peer)).map(|peer| peer.alive.clone());
+        self.as_many(visible.collect())
     }
 
     /// What the peers of a channel have, for another peer of it.
     fn snapshot(&self, remote: &Remote, mac: &[u8]) -> Option<Envelope> {
         let channel = self.named_channel(remote.id, mac)?;
-        channel_peer(&channel.bundle(), &remote.identity, now())?;
+        if !Scope::of(&channel).includes(&remote.identity) {
+            return None;
+        }
         let own = self.own_state(&channel, REFRESH);
-        let mut elements: Vec<_> = own.iter().map(|state| state.envelope.clone()).collect();
-        let table = self.0.table.lock();
-        let others = table.peers_of(channel.id()).filter(|peer| peer.member.id != remote.id);
-        elements.extend(others.map(|peer| peer.state.envelope.clone()));
-        drop(table);
-        Some(message::state_snapshot(elements))
+        let others = self.others_of(&channel).into_iter();
+        let others = others.filter(|peer| peer.member.id != remote.id);
+        let others = self.as_many(others.map(|peer| peer.state.envelope.clone()).collect());
+        let own = own.iter().map(|state| state.envelope.clone());
+        Some(message::state_snapshot(own.chain(others).collect()))
+    }
+
+    /// As many messages as fit into an answer. Where that is not all, the next answer begins with
+    /// others.
+    fn as_many(&self, mut messages: Vec<Envelope>) -> Vec<Envelope> {
+        let mut room = self.0.options.max_message_bytes / 2;
+        let turn = usize::try_from(self.0.sequence.load(Ordering::Relaxed)).unwrap_or(0);
+        let begin = turn.checked_rem(messages.len()).unwrap_or(0);
+        messages.rotate_left(begin);
+        messages.retain(|message| {
+            let size = message.payload.len() + message.signature.len() + OVERHEAD;
+            let fits = size <= room;
+            room = room.saturating_sub(size);
+            fits
+        });
+        messages
     }
 
     /// Drops peers that are silent.

@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use weft_msp::SigningIdentity;
 use weft_protos::gossip::Envelope;
 use weft_rpc::tls::ReloadingTls;
 use weft_types::{ChannelId, SignError, Signer as _};
 
+use super::bound::hash_of;
 use super::message::{self, PkiId, Time};
 use super::table::{ChannelState, Member};
 use super::{Deps, Membership, MembershipError, Options};
@@ -147,14 +147,10 @@ impl Membership {
         }
     }
 
-    /// The first message of a stream.
-    pub(super) fn hello(&self, speaker: &Speaker) -> Result<Envelope, SignError> {
-        message::connect(&*speaker.signer, speaker.id, self.tls_cert_hash())
-    }
-
-    /// SHA-256 of this peer's TLS certificate; empty without TLS.
-    fn tls_cert_hash(&self) -> Bytes {
-        let identity = self.0.deps.tls.as_ref().and_then(ReloadingTls::identity);
-        identity.map_or_else(Bytes::new, |it| Bytes::copy_from_slice(&it.leaf_sha256()))
+    /// The first message of a stream that another peer has opened.
+    pub(super) fn hello(&self) -> Result<Envelope, SignError> {
+        let speaker = self.speaker();
+        let shows = self.0.deps.tls.as_ref().and_then(ReloadingTls::identity);
+        message::connect(&*speaker.signer, speaker.id, hash_of(shows.as_ref()))
     }
 }

@@ -1,13 +1,15 @@
 //! `gossip.Gossip`, for peers that connect to this one (Fabric: gossip/comm/comm_impl.go).
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::Stream;
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +17,10 @@ use tonic::{Request, Response, Status, Streaming};
 use weft_protos::gossip::gossip_server::Gossip;
 use weft_protos::gossip::{Empty, Envelope};
 use weft_rpc::listen::PeerInfo;
+use weft_rpc::shares::{Share, Shares};
+use weft_types::MspId;
 
+use super::bound::Shown;
 use super::message::PkiId;
 use super::news::Remote;
 use super::{Membership, message, private};
@@ -27,6 +32,10 @@ const BUFFER: usize = 2;
 const STREAMS_PER_PEER: usize = 8;
 /// Streams that can be open for each peer that is accepted, on average.
 const MEAN_STREAMS: usize = 3;
+/// Streams whose other side has not said who it is.
+const STRANGERS: usize = 64;
+/// Bytes of answers that wait to be sent, to all peers together.
+const ANSWER_BYTES: usize = 256 * 1024 * 1024;
 /// Time for the other side to say who it is.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -34,7 +43,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct GossipService {
     membership: Membership,
-    streams: Arc<Semaphore>,
+    /// Streams of those who have said nothing yet, by address; `None` where it is not known.
+    strangers: Shares<Option<IpAddr>>,
+    streams: Shares<MspId>,
+    answer_bytes: Shares<MspId>,
     guests: Guests,
     shutdown: CancellationToken,
 }
@@ -44,8 +56,14 @@ impl GossipService {
     #[must_use]
     pub fn new(membership: Membership, shutdown: CancellationToken) -> Self {
         let streams = membership.0.options.max_streams.saturating_mul(MEAN_STREAMS);
-        let streams = Arc::new(Semaphore::new(streams.min(Semaphore::MAX_PERMITS)));
-        Self { membership, streams, guests: Guests::default(), shutdown }
+        Self {
+            membership,
+            strangers: Shares::new(STRANGERS),
+            streams: Shares::new(streams),
+            answer_bytes: Shares::new(ANSWER_BYTES),
+            guests: Guests::default(),
+            shutdown,
+        }
     }
 }
 
@@ -57,18 +75,20 @@ impl Gossip for GossipService {
         &self,
         request: Request<Streaming<Envelope>>,
     ) -> Result<Response<Self::GossipStreamStream>, Status> {
-        let permit = Arc::clone(&self.streams).try_acquire_owned();
-        let permit = permit.map_err(|_| Status::resource_exhausted("too many gossip streams"))?;
         let info = PeerInfo::of(&request);
-        let secure = info.is_some_and(|info| info.secure);
-        let tls = info.and_then(|info| info.certificates.leaf_sha256());
-        if secure && tls.is_none() {
-            return Err(Status::unauthenticated("no TLS certificate"));
-        }
+        let shown = match info.map(|info| (info.secure, info.certificates.leaf_sha256())) {
+            Some((true, None)) => return Err(Status::unauthenticated("no TLS certificate")),
+            Some((true, Some(hash))) => Shown::Certificate(hash),
+            Some((false, _)) | None => Shown::Nothing,
+        };
+        let stranger = self.strangers.try_take(&info.map(|info| info.remote.ip()), 1);
+        let stranger = stranger.map_err(|_| Status::resource_exhausted("too many new streams"))?;
         let (answers, outbound) = mpsc::channel(BUFFER);
-        let stream = Served { service: self.clone(), inbound: request.into_inner(), answers, tls };
-        tokio::spawn(stream.run(permit));
-        Ok(Response::new(Box::pin(ReceiverStream::new(outbound))))
+        let stream =
+            Served { service: self.clone(), inbound: request.into_inner(), answers, shown };
+        tokio::spawn(stream.run(stranger));
+        let outbound = Outbound { answers: ReceiverStream::new(outbound), leaving: None };
+        Ok(Response::new(Box::pin(outbound)))
     }
 
     async fn ping(&self, _: Request<Empty>) -> Result<Response<Empty>, Status> {
@@ -76,53 +96,121 @@ impl Gossip for GossipService {
     }
 }
 
+/// An answer, and the bytes that it takes here until it is sent.
+struct Answer {
+    message: Result<Envelope, Status>,
+    bytes: Option<Share<MspId>>,
+}
+
+impl From<Result<Envelope, Status>> for Answer {
+    fn from(message: Result<Envelope, Status>) -> Self {
+        Self { message, bytes: None }
+    }
+}
+
+/// Answers on their way out. The bytes of one are free when the next is asked for.
+struct Outbound {
+    answers: ReceiverStream<Answer>,
+    leaving: Option<Share<MspId>>,
+}
+
+impl Stream for Outbound {
+    type Item = Result<Envelope, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.leaving = None;
+        let polled = Pin::new(&mut self.answers).poll_next(cx);
+        polled.map(|answer| {
+            answer.map(|Answer { message, bytes }| {
+                self.leaving = bytes;
+                message
+            })
+        })
+    }
+}
+
 /// One stream.
 struct Served {
     service: GossipService,
     inbound: Streaming<Envelope>,
-    answers: mpsc::Sender<Result<Envelope, Status>>,
-    tls: Option<[u8; 32]>,
+    answers: mpsc::Sender<Answer>,
+    shown: Shown,
+}
+
+/// The places of a stream whose other side is known.
+struct Seat {
+    _stream: Share<MspId>,
+    _guest: Guest,
 }
 
 impl Served {
-    async fn run(self, _permit: OwnedSemaphorePermit) {
+    async fn run(self, stranger: Share<Option<IpAddr>>) {
         let shutdown = self.service.shutdown.clone();
         let answers = self.answers.clone();
         let ended = tokio::select! {
-            ended = self.serve() => ended,
+            ended = self.serve(stranger) => ended,
             () = shutdown.cancelled() => Err(Status::unavailable("the peer is shutting down")),
         };
         if let Err(status) = ended {
-            let _ = answers.try_send(Err(status));
+            let _ = answers.try_send(Err(status).into());
         }
     }
 
-    async fn serve(mut self) -> Result<(), Status> {
+    async fn serve(mut self, stranger: Share<Option<IpAddr>>) -> Result<(), Status> {
         let membership = self.service.membership.clone();
-        let own = &membership.0;
-        let hello = membership.hello(&membership.speaker());
+        let Some(remote) = self.meet().await? else { return Ok(()) };
+        let _seat = self.service.seat(&remote)?;
+        drop(stranger);
+        let hello = membership.hello();
         let hello = hello.map_err(|error| Status::internal(error.to_string()))?;
-        let _ = self.answers.send(Ok(hello)).await;
-        let first = timeout(CONNECT_TIMEOUT, self.inbound.message()).await;
-        let first = first.map_err(|_| Status::deadline_exceeded("no ConnEstablish in time"))??;
-        let Some(first) = first else { return Ok(()) };
-        let remote = membership.authenticate(&first, self.tls);
-        let remote = remote.map_err(|refusal| Status::unauthenticated(refusal.to_string()))?;
-        let too_many = || Status::resource_exhausted("too many gossip streams of one peer");
-        let _guest = self.service.guests.enter(remote.id).ok_or_else(too_many)?;
+        let _ = self.answers.send(Ok(hello).into()).await;
         // Twice the expiry: whoever says nothing for so long is not there any more.
-        let patience = own.options.expiry * 2;
+        let patience = membership.0.options.expiry * 2;
         while let Ok(message) = timeout(patience, self.inbound.message()).await {
             let Some(message) = message? else { break };
-            for answer in answers(&membership, &remote, &message).await {
+            for message in answers(&membership, &remote, &message).await {
+                let Some(answer) = self.service.weigh(&remote, message) else { continue };
                 // Whoever takes no answers holds them in memory here.
-                let sent = timeout(patience, self.answers.send(Ok(answer))).await;
+                let sent = timeout(patience, self.answers.send(answer)).await;
                 if !matches!(sent, Ok(Ok(()))) {
                     return Ok(());
                 }
             }
         }
         Ok(())
+    }
+
+    /// Waits for the first message, and checks it. Nobody is told anything before.
+    async fn meet(&mut self) -> Result<Option<Remote>, Status> {
+        let first = timeout(CONNECT_TIMEOUT, self.inbound.message()).await;
+        let first = first.map_err(|_| Status::deadline_exceeded("no ConnEstablish in time"))??;
+        let Some(first) = first else { return Ok(None) };
+        let remote = self.service.membership.authenticate(&first, self.shown);
+        remote.map(Some).map_err(|refusal| Status::unauthenticated(refusal.to_string()))
+    }
+}
+
+impl GossipService {
+    /// The places of one more stream of a peer.
+    fn seat(&self, remote: &Remote) -> Result<Seat, Status> {
+        let too_many = |of| Status::resource_exhausted(format!("too many gossip streams of {of}"));
+        let stream = self.streams.try_take(&remote.org, 1);
+        let stream = stream.map_err(|_| too_many("one organization"))?;
+        let guest = self.guests.enter(remote.id).ok_or_else(|| too_many("one peer"))?;
+        Ok(Seat { _stream: stream, _guest: guest })
+    }
+
+    /// An answer that there is room for. Where others of the organization's peers were not taken,
+    /// there is none.
+    fn weigh(&self, remote: &Remote, message: Envelope) -> Option<Answer> {
+        let bytes = self.answer_bytes.try_take(&remote.org, message.payload.len());
+        match bytes {
+            Ok(bytes) => Some(Answer { message: Ok(message), bytes: Some(bytes) }),
+            Err(error) => {
+                tracing::debug!(peer = ?remote.id, org = %remote.org, %error, "dropped an answer");
+                None
+            }
+        }
     }
 }
 

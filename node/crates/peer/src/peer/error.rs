@@ -1,6 +1,7 @@
 //! Why a peer does not start.
 
 use weft_rpc::listen::ListenError;
+use weft_types::MspIdError;
 
 use crate::chaincode::package::StoreError;
 use crate::commit::PoolError;
@@ -30,4 +31,7 @@ pub enum StartError {
     /// The peer cannot tell others of itself.
     #[error("failed to start the membership")]
     Membership(#[source] MembershipError),
+    /// The organization of a known peer cannot be one.
+    #[error("failed to read knownPeers")]
+    KnownPeer(#[source] MspIdError),
 }

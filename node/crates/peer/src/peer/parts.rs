@@ -22,6 +22,7 @@ use weft_rpc::metrics::GrpcMetrics;
 use weft_rpc::server::{GrpcOptions, GrpcServer};
 use weft_rpc::tls::ReloadingTls;
 use weft_settings::{ClientAuth, PeerSettings};
+use weft_types::MspId;
 
 use super::chaincodes::Runnable;
 use super::{PeerOptions, StartError};
@@ -37,7 +38,7 @@ use crate::discovery::{self, Discovery};
 use crate::endorser::{Endorser, EndorserMetrics, EndorserParts};
 use crate::gateway::{self, Gateway};
 use crate::lifecycle::{LedgerDefinitions, Sources};
-use crate::membership::{self, GossipService, Membership};
+use crate::membership::{self, GossipService, Membership, Place};
 use crate::private::{Later, reconcile};
 use crate::syscc::SystemChaincodes;
 
@@ -323,7 +324,11 @@ impl Common<'_> {
     ) -> Result<Membership, StartError> {
         let settings = self.settings;
         let mut options = membership::Options::new(&settings.external_address);
-        options.known = settings.known_peers.iter().map(|peer| peer.address.clone()).collect();
+        let known = settings.known_peers.iter().map(|peer| {
+            let org = MspId::new(&peer.msp_id).map_err(StartError::KnownPeer)?;
+            Ok(Place { org, address: peer.address.clone() })
+        });
+        options.known = known.collect::<Result<_, _>>()?;
         options.interval = settings.discovery.refresh_interval;
         options.private_data = settings.private_data.clone();
         let deps = membership::Deps {
@@ -332,7 +337,7 @@ impl Common<'_> {
             identity: self.identity.clone(),
             chaincodes: Arc::new(Runnable(sources)),
             tls: Some(self.tls.clone()),
-            pool: pool.clone(),
+            connector: pool.connector().clone(),
         };
         Membership::new(deps, options).map_err(StartError::Membership)
     }

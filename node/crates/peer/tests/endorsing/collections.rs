@@ -10,7 +10,7 @@ use prost::Message;
 use weft_contract::{Context, ContractError, Functions, Json};
 use weft_msp::policy::dsl;
 use weft_peer::channel::Channel;
-use weft_peer::commit::private::held;
+use weft_peer::commit::private::{self, Slot};
 use weft_peer::endorser::{Endorser, EndorserParts};
 use weft_peer::private::exchange::Push;
 use weft_peer::private::{Exchange, Found, PushError, Wanted};
@@ -128,6 +128,12 @@ async fn start(world: &World, peers: &[&TestPeer], name: &str) {
     start_with(world, peers, draft, contract()).await;
 }
 
+/// Writes that wait for their commit.
+fn held(channel: &Channel, tx_id: &str, namespace: &str, collection: &str) -> Vec<Bytes> {
+    let slot = Slot { tx_id, namespace, collection };
+    private::held(channel.ledger(), slot, usize::MAX).unwrap()
+}
+
 /// Other members, who take everything but what is of one collection.
 #[derive(Default)]
 struct Recorder {
@@ -140,7 +146,7 @@ struct Recorder {
 impl Exchange for Recorder {
     async fn push(&self, channel: &Channel, push: Push) -> Result<(), PushError> {
         let (tx_id, name) = (push.tx_id.to_string(), push.collection.name.clone());
-        let kept = held(channel.ledger(), &tx_id, &push.namespace, &name).unwrap();
+        let kept = held(channel, &tx_id, &push.namespace, &name);
         let refused = self.refuses == Some(name.as_str());
         let error = PushError {
             namespace: push.namespace.clone(),
@@ -272,7 +278,7 @@ async fn without_an_exchange_values_stay_here() {
     let response = alone.process_at(put.signed.clone(), NOW).await.unwrap();
     assert!(response.endorsement.is_some(), "{:?}", response.response);
     let channel = one.channel();
-    let kept = held(channel.ledger(), &put.tx_id.to_string(), "asset", "shared").unwrap();
+    let kept = held(&channel, &put.tx_id.to_string(), "asset", "shared");
     assert_eq!(kept.len(), 1);
     assert!(recorder.pushes.lock().is_empty());
 }
@@ -289,7 +295,7 @@ async fn what_a_refused_transaction_wrote_stays_nowhere() {
         assert!(response.endorsement.is_none());
         assert_eq!(response.response.unwrap().status.to_string(), status);
         let ledger = one.channel();
-        let kept = held(ledger.ledger(), &put.tx_id.to_string(), "asset", "shared").unwrap();
+        let kept = held(&ledger, &put.tx_id.to_string(), "asset", "shared");
         assert!(kept.is_empty(), "{status}");
     }
     assert!(recorder.pushes.lock().is_empty());

@@ -1,6 +1,6 @@
 //! Peers find each other over real streams.
 
-use crate::node::{Node, until};
+use crate::node::{Node, Setup, until};
 use crate::support::CHANNEL;
 use crate::world::World;
 use weft_types::ChannelId;
@@ -166,8 +166,7 @@ async fn only_peers_are_taken_for_peers() {
         let mut client = GossipClient::new(node.transport.clone());
         let mut answers =
             client.gossip_stream(ReceiverStream::new(messages)).await.unwrap().into_inner();
-        let hello = answers.message().await;
-        assert!(hello.unwrap().is_some());
+        assert!(answers.message().await?.is_some());
         let answer = answers.message().await;
         drop(to);
         answer
@@ -235,4 +234,102 @@ async fn a_peer_of_another_channels_authority_is_no_peer_of_this_channel() {
     assert_eq!(node.membership.channel_peers(&other).len(), 2);
     let here = node.membership.channel_peers(&node.peer.channel());
     assert!(here.iter().all(|peer| peer.member.is_self), "{here:?}");
+}
+
+/// Signs of life do not say when they were made. Old ones are no sign of a peer that is gone, however
+/// new they look.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_is_gone_does_not_come_back_by_its_messages() {
+    use tokio_stream::wrappers::ReceiverStream;
+    use weft_peer::membership::message::{self, PkiId, Time};
+    use weft_protos::gossip::gossip_client::GossipClient;
+    use weft_protos::gossip::gossip_message::Content;
+    use weft_types::Signer;
+
+    let world = World::new().await;
+    let a = Node::start(&world, 1, "peer0", &[]).await;
+    let b = Node::start(&world, 2, "peer0", &[&a]).await;
+    a.sees(2).await;
+    // What it had told nobody else until it went.
+    let gone = PkiId::of(&b.identity.serialized_identity()).unwrap();
+    let kept: Vec<_> = (0..5)
+        .map(|sequence| {
+            let time = Time { started: u64::MAX, sequence };
+            message::alive(&b.identity, gone, &b.address, time).unwrap()
+        })
+        .collect();
+    b.stop();
+    until(|| a.membership.peers().len() == 1).await;
+    let hostile = world.network.org(1).identity("peer7", weft_msp::NodeRole::Peer);
+    let id = PkiId::of(&hostile.serialized_identity()).unwrap();
+    let (to, messages) = tokio::sync::mpsc::channel(8);
+    to.send(message::connect(&hostile, id, Default::default()).unwrap()).await.unwrap();
+    let mut client = GossipClient::new(a.transport.clone());
+    let answers = client.gossip_stream(ReceiverStream::new(messages)).await.unwrap();
+    let mut answers = answers.into_inner();
+    assert!(answers.message().await.unwrap().is_some());
+    for (sequence, kept) in (1..).zip(kept) {
+        to.send(message::membership_response(vec![kept])).await.unwrap();
+        let time = Time { started: 1, sequence };
+        let own = message::alive(&hostile, id, "127.0.0.1:1", time).unwrap();
+        to.send(message::membership_request(own)).await.unwrap();
+        // The answer comes when what was told before has been taken in.
+        let answer = answers.message().await.unwrap().unwrap();
+        let Some(Content::MemRes(told)) = message::open(&answer).unwrap().content else { panic!() };
+        assert_eq!(told.alive.len(), 1, "it tells of itself only");
+        assert!(a.membership.peers().iter().all(|peer| peer.id != gone));
+    }
+}
+
+/// Streams of one organization leave places for others.
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_of_one_organization_leave_places_for_others() {
+    use crate::private::hostile::{Raw, peer_of};
+
+    let world = World::new().await;
+    let setup = Setup { max_streams: Some(4), ..Setup::default() };
+    let a = Node::start_on(&world, 1, "peer0", &[], setup).await;
+    let mut open = Vec::new();
+    for peer in 0..3 {
+        let signer = peer_of(&world, 2, &format!("peer{peer}"));
+        for _ in 0..8 {
+            open.extend(Raw::try_open(&a, &signer).await.ok());
+        }
+    }
+    assert_eq!(open.len(), 9, "of twelve");
+    let b = Node::start(&world, 1, "peer1", &[&a]).await;
+    b.sees(2).await;
+    a.sees(2).await;
+}
+
+/// Who says nothing gets no place, and not for long what he has instead.
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_that_begin_with_nothing_take_no_places() {
+    use tokio_stream::wrappers::ReceiverStream;
+    use weft_protos::gossip::gossip_client::GossipClient;
+
+    let world = World::new().await;
+    let setup = Setup { max_streams: Some(8), ..Setup::default() };
+    let a = Node::start_on(&world, 1, "peer0", &[], setup).await;
+    let b = Node::start(&world, 2, "peer0", &[&a]).await;
+    a.sees(2).await;
+    let mut open = Vec::new();
+    let mut refused = 0;
+    for _ in 0..100 {
+        let (to, messages) = tokio::sync::mpsc::channel(1);
+        let mut client = GossipClient::new(a.transport.clone());
+        match client.gossip_stream(ReceiverStream::new(messages)).await {
+            Ok(answers) => open.push((to, answers.into_inner())),
+            Err(status) => {
+                assert_eq!(status.code(), tonic::Code::ResourceExhausted);
+                refused += 1;
+            }
+        }
+    }
+    assert!((40..64).contains(&open.len()) && refused > 0, "{} {refused}", open.len());
+    a.sees(2).await;
+    let (_to, mut answers) = open.remove(0);
+    let ended = answers.message().await.unwrap_err();
+    assert_eq!(ended.code(), tonic::Code::DeadlineExceeded);
+    drop(b);
 }

@@ -16,7 +16,7 @@ use weft_peer::channel::Channel;
 use weft_peer::discovery::endorsers::Endorsers;
 use weft_peer::discovery::{self, Discovery};
 use weft_peer::gateway::{self, Gateway, LocalEndorser, LocalRefusal};
-use weft_peer::membership::{self, GossipService, LocalChaincodes, Membership};
+use weft_peer::membership::{self, GossipService, LocalChaincodes, Membership, Place};
 use weft_protos::discovery::discovery_client::DiscoveryClient;
 use weft_protos::discovery::discovery_server::DiscoveryServer;
 use weft_protos::gateway::gateway_client::GatewayClient;
@@ -29,7 +29,7 @@ use weft_protos::peer::{
 use weft_rpc::connect::{ChannelPool, ConnectOptions, Connector};
 use weft_rpc::listen::Security;
 use weft_rpc::server::{GrpcOptions, GrpcServer};
-use weft_rpc::tls::{ClientAuth, ReloadingTls, RootSet, TlsIdentity};
+use weft_rpc::tls::{CertificateDer, ClientAuth, ReloadingTls, RootSet, TlsIdentity};
 use weft_types::proposal::{self, ParsedProposal, Simulation};
 
 use crate::world::{TestPeer, World};
@@ -143,6 +143,9 @@ pub struct Setup {
     pub gateway: gateway::Options,
     pub private_data: weft_settings::PrivateData,
     pub tls: Option<ReloadingTls>,
+    pub max_streams: Option<usize>,
+    /// The address that it tells others, where that is not its own.
+    pub told_address: Option<String>,
 }
 
 pub struct Node {
@@ -195,13 +198,7 @@ impl Node {
 
     /// As [`Node::start`], with TLS: certificates are asked for and shown both ways.
     pub async fn start_secure(world: &World, org: usize, name: &str, known: &[&Node]) -> Self {
-        let trusted = || {
-            let authority = |org| world.network.org(org).tls_ca.certificate().der().to_vec();
-            RootSet::fixed(vec![authority(1).into(), authority(2).into()]).unwrap()
-        };
-        let own = tls_identity(world, org, name);
-        let tls = ReloadingTls::from_parts(Some(own), trusted(), trusted());
-        let setup = Setup { tls: Some(tls), ..Setup::default() };
+        let setup = Setup { tls: Some(tls_of(world, org, name)), ..Setup::default() };
         Self::start_on(world, org, name, known, setup).await
     }
 
@@ -212,7 +209,7 @@ impl Node {
         known: &[&Node],
         setup: Setup,
     ) -> Self {
-        let Setup { gateway: options, private_data, tls } = setup;
+        let Setup { gateway: options, private_data, tls, max_streams, told_address } = setup;
         let peer = world.peer(org).await;
         let identity = world.network.org(org).identity(name, weft_msp::NodeRole::Peer);
         let config = world.network.org(org).msp_config();
@@ -240,13 +237,15 @@ impl Node {
             identity: msp.identity().clone(),
             chaincodes: chaincodes.clone(),
             tls: tls.clone(),
-            pool: pool.clone(),
+            connector: pool.connector().clone(),
         };
-        let mut settings = membership::Options::new(&address);
-        settings.known = known.iter().map(|node| node.address.clone()).collect();
+        let told = told_address.as_ref().unwrap_or(&address);
+        let mut settings = membership::Options::new(told);
+        settings.known = known.iter().map(|node| node.place()).collect();
         settings.interval = Duration::from_millis(100);
         settings.expiry = Duration::from_secs(1);
         settings.private_data = private_data;
+        settings.max_streams = max_streams.unwrap_or(settings.max_streams);
         let membership = Membership::new(deps, settings).unwrap();
         peer.exchange.set(Arc::new(membership.clone()));
         tokio::spawn(membership.clone().run(stop.clone()));
@@ -303,6 +302,10 @@ impl Node {
         renewed
     }
 
+    pub fn place(&self) -> Place {
+        Place { org: self.identity.msp_id().clone(), address: self.address.clone() }
+    }
+
     pub fn gateway(&self) -> GatewayClient<Transport> {
         GatewayClient::new(self.transport.clone())
     }
@@ -323,6 +326,15 @@ impl Node {
         })
         .await;
     }
+}
+
+/// The TLS of a peer, which trusts the authorities of everybody on the channel.
+pub fn tls_of(world: &World, org: usize, name: &str) -> ReloadingTls {
+    let network = &world.network;
+    let orgs = [network.org(1), network.org(2), &network.orderer_org];
+    let roots = orgs.map(|org| CertificateDer::from(org.tls_ca.certificate().der().to_vec()));
+    let trusted = || RootSet::fixed(roots.to_vec()).unwrap();
+    ReloadingTls::from_parts(Some(tls_identity(world, org, name)), trusted(), trusted())
 }
 
 fn tls_identity(world: &World, org: usize, name: &str) -> TlsIdentity {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use weft_ledger::kv::column::{MISSING_PRIVATE, PRIVATE_DATA, PRIVATE_STATE};
 use weft_ledger::kv::memory::MemoryKv;
-use weft_peer::commit::private::{held, keep};
+use weft_peer::commit::private::{Slot, held, keep};
 use weft_types::ValidationCode::{EndorsementPolicyFailure, Valid};
 
 use crate::support::CHAINCODE;
@@ -26,7 +26,8 @@ async fn what_endorsers_sent_is_taken_by_collection() {
     // Simulated again with another result, later.
     let again = world.tx(BOTH, &[("a", Some("3"))]);
     keep(peer.channel.ledger(), &tx.draft.id(), &values(BOTH, &again.bytes)).unwrap();
-    let waiting = held(peer.channel.ledger(), &tx.draft.id(), CHAINCODE, BOTH).unwrap();
+    let slot = Slot { tx_id: &tx.draft.id(), namespace: CHAINCODE, collection: BOTH };
+    let waiting = held(peer.channel.ledger(), slot, usize::MAX).unwrap();
     assert_eq!(waiting.len(), 2);
     assert!(waiting.contains(&tx.bytes) && waiting.contains(&again.bytes));
 

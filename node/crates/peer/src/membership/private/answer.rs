@@ -4,13 +4,13 @@
 //! about. A refused push is answered with the reason, so that the sender goes on to another peer;
 //! a question for what the other may not have is answered as if it were not there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::time::timeout;
-use weft_ledger::BlockStoreError;
 use weft_ledger::kv::KvError;
+use weft_ledger::{BlockStoreError, Ledger};
 use weft_msp::Authenticated;
 use weft_protos::ext::decode;
 use weft_protos::gossip::gossip_message::Content;
@@ -19,28 +19,22 @@ use weft_protos::gossip::{
     RemotePvtDataRequest,
 };
 use weft_protos::kvrwset::KvrwSet;
-use weft_protos::rwset::tx_read_write_set::DataModel;
-use weft_protos::rwset::{CollectionPvtReadWriteSet, NsPvtReadWriteSet, TxPvtReadWriteSet};
-use weft_types::{TxId, TxIdError};
+use weft_types::{MspId, TxId, TxIdError};
 
 use super::plan;
-use crate::acl::channel_peer;
 use crate::channel::{Channel, report};
-use crate::commit::private;
+use crate::commit::private::{self, Kept};
 use crate::lifecycle::DefinitionError;
 use crate::membership::news::Remote;
-use crate::membership::{Membership, message, now};
+use crate::membership::scope::Scope;
+use crate::membership::{Membership, message};
 use crate::private::collections;
 use crate::private::exchange::Digest;
 
 /// Digests looked at in one question.
 const MAX_DIGESTS: usize = 512;
-/// Bytes of one answer; a single value can be larger.
+/// Bytes of one answer; a single value can be larger, and then is all of it.
 const ANSWER_BYTES: usize = 4 * 1024 * 1024;
-/// Different writes of one transaction to one collection that are kept: a proposal can have been
-/// simulated more than once, but not any number of times.
-const MAX_VERSIONS: usize = 8;
-
 /// What a peer says to values that come after their transaction. It happens where one peer is slower
 /// to take them than the orderers are.
 pub(super) const COMMITTED: &str = "the transaction is committed";
@@ -64,7 +58,7 @@ enum PushRefusal {
     NotMember,
     #[error("{COMMITTED}")]
     Committed,
-    #[error("too many different writes of one transaction")]
+    #[error("the sender's organization gave too many different writes of one transaction")]
     TooMany,
     #[error("the ledger cannot be read")]
     Ledger(#[source] BlockStoreError),
@@ -183,38 +177,32 @@ impl Membership {
                 name: shortened(&name),
             });
         };
-        let own = self.own();
-        if !collection.admits(channel.bundle().msps(), &own.identity) {
+        if !collection.admits(channel.bundle().msps(), &self.own().identity) {
             return Err(PushRefusal::NotMember);
         }
-        self.keep(&channel, &tx_id, &chaincode, &name, writes)
+        let slot = private::Slot { tx_id: &tx_id, namespace: &chaincode, collection: &name };
+        self.keep(channel.ledger(), slot, writes, &remote.org)
     }
 
     fn keep(
         &self,
-        channel: &Channel,
-        tx_id: &str,
-        chaincode: &str,
-        name: &str,
+        ledger: &Ledger,
+        slot: private::Slot<'_>,
         writes: Bytes,
+        sender: &MspId,
     ) -> Result<(), PushRefusal> {
-        let ledger = channel.ledger();
         let _keeping = self.0.private.keeping.lock();
+        let private::Slot { tx_id, namespace, collection } = slot;
         if let Some(at) = ledger.blocks().transaction(tx_id).map_err(PushRefusal::Ledger)? {
-            let stored = ledger.private_writes(chaincode, name, at.block, at.index);
+            let stored = ledger.private_writes(namespace, collection, at.block, at.index);
             let stored = stored.map_err(PushRefusal::Store)?;
             // It was quicker to ask for them.
             return if stored == Some(writes) { Ok(()) } else { Err(PushRefusal::Committed) };
         }
-        let held = private::held(ledger, tx_id, chaincode, name).map_err(PushRefusal::Store)?;
-        if held.contains(&writes) {
-            return Ok(());
+        match private::keep_pushed(ledger, slot, &writes, sender).map_err(PushRefusal::Store)? {
+            Kept::Kept | Kept::Known => Ok(()),
+            Kept::TooMany => Err(PushRefusal::TooMany),
         }
-        if held.len() >= MAX_VERSIONS {
-            return Err(PushRefusal::TooMany);
-        }
-        let values = values(chaincode, name, writes);
-        private::keep(ledger, tx_id, &values).map_err(PushRefusal::Store)
     }
 
     /// What another peer asks for and may have.
@@ -227,8 +215,11 @@ impl Membership {
         let Some(channel) = self.common_channel(remote, channel) else { return Vec::new() };
         let mut may_have =
             MayHave { channel: &channel, who: &remote.identity, known: BTreeMap::new() };
-        let (mut elements, mut bytes) = (Vec::new(), 0);
-        for asked in request.digests.into_iter().take(MAX_DIGESTS).filter_map(plan::digest) {
+        let (mut elements, mut room) = (Vec::new(), ANSWER_BYTES);
+        let asked = request.digests.into_iter().take(MAX_DIGESTS).filter_map(plan::digest);
+        // Once each: an answer is no larger for being asked for again and again.
+        let asked: BTreeSet<_> = asked.collect();
+        for asked in asked {
             if !may_have.ask(&asked.namespace, &asked.collection) {
                 continue;
             }
@@ -237,10 +228,10 @@ impl Membership {
             if payload.is_empty() {
                 continue;
             }
-            if !elements.is_empty() && bytes + size > ANSWER_BYTES {
+            if !elements.is_empty() && size > room {
                 break;
             }
-            bytes += size;
+            room = room.saturating_sub(size);
             elements.push(PvtDataElement { digest: Some(plan::encode(asked)), payload });
         }
         elements
@@ -249,8 +240,7 @@ impl Membership {
     /// The channel of a message, if this peer has it and the other is a peer of it right now.
     fn common_channel(&self, remote: &Remote, name: &[u8]) -> Option<Arc<Channel>> {
         let channel = self.0.deps.channels.get_str(std::str::from_utf8(name).ok()?)?;
-        channel_peer(&channel.bundle(), &remote.identity, now())?;
-        Some(channel)
+        Scope::of(&channel).includes(&remote.identity).then_some(channel)
     }
 }
 
@@ -279,10 +269,11 @@ impl MayHave<'_> {
 fn payload(channel: &Channel, asked: &Digest) -> Vec<Bytes> {
     let ledger = channel.ledger();
     let Digest { block, index, tx_id, namespace, collection } = asked;
+    let slot = private::Slot { tx_id, namespace, collection };
     let stored = || ledger.private_writes(namespace, collection, *block, *index);
     let found = || match stored()? {
         Some(writes) => Ok(vec![writes]),
-        None => match private::held(ledger, tx_id, namespace, collection)? {
+        None => match private::held(ledger, slot, ANSWER_BYTES)? {
             // The block may have been written between the two looks, and moved them.
             held if held.is_empty() => Ok(Vec::from_iter(stored()?)),
             held => Ok(held),
@@ -292,16 +283,6 @@ fn payload(channel: &Channel, asked: &Digest) -> Vec<Bytes> {
         tracing::error!(channel = %channel.id(), %error, "failed to look up private data");
         Vec::new()
     })
-}
-
-/// One collection's writes as the transient store keeps them.
-fn values(chaincode: &str, name: &str, writes: Bytes) -> TxPvtReadWriteSet {
-    let collection = CollectionPvtReadWriteSet { collection_name: name.to_owned(), rwset: writes };
-    let namespace = NsPvtReadWriteSet {
-        namespace: chaincode.to_owned(),
-        collection_pvt_rwset: vec![collection],
-    };
-    TxPvtReadWriteSet { data_model: DataModel::Kv.into(), ns_pvt_rwset: vec![namespace] }
 }
 
 /// A name of another peer's, fit for a log.

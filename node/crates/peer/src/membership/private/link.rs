@@ -2,9 +2,9 @@
 //!
 //! A link is opened when it is first needed and closed when nobody used it for a while. It speaks
 //! as one identity of this peer; after a renewal the next question opens another. A question that
-//! fails because its link ended is asked once more, on a new link over a new connection: a
-//! connection keeps the TLS certificate of its handshake, and the other side refuses a stream on it
-//! that names a newer one.
+//! fails because its link ended is asked once more, on a new link. Each link has its own connection,
+//! and both ends have proved who they are (see [`Bound`]). A question that is asked in a channel
+//! goes only to whom that channel's MSPs know at that moment.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,19 +13,18 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::Streaming;
 use weft_protos::gossip::Envelope;
-use weft_protos::gossip::gossip_client::GossipClient;
 use weft_protos::gossip::gossip_message::Content;
+use weft_rpc::connect::Connection;
 
+use crate::membership::bound::{Bound, OpenError};
 use crate::membership::message::{self, PkiId};
-use crate::membership::news::Refusal;
+use crate::membership::news::Remote;
+use crate::membership::scope::Scope;
 use crate::membership::{Member, Membership};
 
-/// Time for the other side to say who it is.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Messages that wait to be sent on one link.
 const BUFFER: usize = 4;
 /// Questions under way on one link.
@@ -45,16 +44,10 @@ pub(super) enum Kind {
 /// A peer did not answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CallError {
-    #[error("failed to connect: {0}")]
-    Connect(#[source] weft_rpc::connect::ConnectError),
-    #[error("failed to sign")]
-    Sign(#[source] weft_types::SignError),
-    #[error("the stream failed: {0}")]
-    Stream(#[source] Box<tonic::Status>),
-    #[error("refused: {0}")]
-    Refused(#[source] Refusal),
-    #[error("somebody else answers at the address")]
-    Other,
+    #[error("{0}")]
+    Open(#[source] OpenError),
+    #[error("who answers is no peer of the channel")]
+    Stranger,
     #[error("the stream ended")]
     Closed,
     #[error("too many questions wait for an answer")]
@@ -66,7 +59,11 @@ pub(super) enum CallError {
 impl CallError {
     /// Whether a new connection can help.
     fn can_retry(&self) -> bool {
-        matches!(self, Self::Stream(_) | Self::Closed)
+        match self {
+            Self::Open(error) => error.can_retry(),
+            Self::Closed => true,
+            Self::Stranger | Self::Busy | Self::Timeout => false,
+        }
     }
 }
 
@@ -120,7 +117,17 @@ struct Link {
     outbound: mpsc::Sender<Envelope>,
     waiting: Arc<Mutex<Waiting>>,
     spoke_as: PkiId,
+    remote: Remote,
+    _connection: Connection,
     _stop: DropGuard,
+}
+
+/// One question.
+pub(super) struct Question<'a> {
+    /// In which channel it is asked.
+    pub(super) scope: Scope,
+    pub(super) nonce: u64,
+    pub(super) message: &'a Envelope,
 }
 
 /// Who waits for an answer.
@@ -144,18 +151,15 @@ impl Drop for Place<'_> {
 }
 
 impl Link {
-    /// A link on an open stream whose other side is known.
-    fn new(
-        spoke_as: PkiId,
-        outbound: mpsc::Sender<Envelope>,
-        inbound: Streaming<Envelope>,
-    ) -> Self {
+    fn new(bound: Bound) -> Self {
+        let Bound { remote, spoke_as, outbound, inbound, connection } = bound;
         let now = Instant::now();
         let waiting = Waiting { calls: BTreeMap::new(), open: true, used: now, heard: now };
         let waiting = Arc::new(Mutex::new(waiting));
         let stop = CancellationToken::new();
         tokio::spawn(read(inbound, Arc::clone(&waiting), stop.clone()));
-        Self { outbound, waiting, spoke_as, _stop: stop.drop_guard() }
+        let (_connection, _stop) = (connection, stop.drop_guard());
+        Self { outbound, waiting, spoke_as, remote, _connection, _stop }
     }
 
     fn is_open(&self) -> bool {
@@ -168,17 +172,19 @@ impl Link {
     }
 
     /// Ends the link if nothing came on it since `then`: its connection may be dead.
-    fn close_if_silent(&self, then: Instant) -> bool {
+    fn close_if_silent(&self, then: Instant) {
         let mut waiting = self.waiting.lock();
-        let silent = waiting.heard < then;
-        if silent {
+        if waiting.heard < then {
             waiting.open = false;
             waiting.calls.clear();
         }
-        silent
     }
 
-    async fn ask(&self, nonce: u64, question: Envelope) -> Result<Content, CallError> {
+    async fn ask(&self, question: &Question<'_>) -> Result<Content, CallError> {
+        if !question.scope.includes(&self.remote.identity) {
+            return Err(CallError::Stranger);
+        }
+        let nonce = question.nonce;
         let (told, answer) = oneshot::channel();
         {
             let mut waiting = self.waiting.lock();
@@ -192,7 +198,8 @@ impl Link {
             waiting.calls.insert(nonce, told);
         }
         let _place = Place { waiting: &self.waiting, nonce };
-        self.outbound.send(question).await.map_err(|_| CallError::Closed)?;
+        let message = question.message.clone();
+        self.outbound.send(message).await.map_err(|_| CallError::Closed)?;
         answer.await.map_err(|_| CallError::Closed)
     }
 }
@@ -229,18 +236,18 @@ impl Membership {
         &self,
         peer: &Member,
         kind: Kind,
-        (nonce, question): (u64, &Envelope),
+        question: Question<'_>,
         limit: Duration,
     ) -> Result<Content, CallError> {
         let slot = self.0.private.links.slot(peer.id, kind);
         let begun = Instant::now();
-        let asked = timeout(limit, self.ask_twice(&slot, peer, nonce, question)).await;
+        let asked = timeout(limit, self.ask_twice(&slot, peer, &question)).await;
         let outcome = asked.unwrap_or(Err(CallError::Timeout));
         if let Err(CallError::Timeout) = outcome
             && let Ok(link) = slot.link.try_lock()
-            && link.as_ref().is_some_and(|link| link.close_if_silent(begun))
+            && let Some(link) = &*link
         {
-            self.0.deps.pool.forget(&self.endpoint(&peer.endpoint));
+            link.close_if_silent(begun);
         }
         slot.settle(&outcome);
         outcome
@@ -250,18 +257,16 @@ impl Membership {
         &self,
         slot: &Slot,
         peer: &Member,
-        nonce: u64,
-        question: &Envelope,
+        question: &Question<'_>,
     ) -> Result<Content, CallError> {
         let first = match self.link(slot, peer).await {
-            Ok(link) => link.ask(nonce, question.clone()).await,
+            Ok(link) => link.ask(question).await,
             Err(error) => Err(error),
         };
         if !first.as_ref().is_err_and(CallError::can_retry) {
             return first;
         }
-        self.0.deps.pool.forget(&self.endpoint(&peer.endpoint));
-        self.link(slot, peer).await?.ask(nonce, question.clone()).await
+        self.link(slot, peer).await?.ask(question).await
     }
 
     /// The link in a slot, opened if there is none that can be used.
@@ -275,32 +280,10 @@ impl Membership {
         }
         // Whoever still waits for an answer on the one before keeps it until then.
         *place = None;
-        let link = Arc::new(self.open_link(peer).await?);
+        // The peer can have renewed its identity meanwhile; what counts is its organization.
+        let bound = self.open(&peer.place(), BUFFER, self.message_limit()).await;
+        let link = Arc::new(Link::new(bound.map_err(CallError::Open)?));
         *place = Some(Arc::clone(&link));
         Ok(link)
-    }
-
-    async fn open_link(&self, peer: &Member) -> Result<Link, CallError> {
-        let endpoint = self.endpoint(&peer.endpoint);
-        let transport = self.0.deps.pool.get(&endpoint).map_err(CallError::Connect)?;
-        let (outbound, messages) = mpsc::channel(BUFFER);
-        let speaker = self.speaker();
-        let hello = self.hello(&speaker).map_err(CallError::Sign)?;
-        outbound.send(hello).await.map_err(|_| CallError::Closed)?;
-        let limit = self.message_limit();
-        let mut client = GossipClient::new(transport).max_decoding_message_size(limit);
-        let failed = |status| CallError::Stream(Box::new(status));
-        let opened = client.gossip_stream(ReceiverStream::new(messages));
-        let opened = timeout(ANSWER_TIMEOUT, opened).await.map_err(|_| CallError::Timeout)?;
-        let mut inbound = opened.map_err(failed)?.into_inner();
-        let first = timeout(ANSWER_TIMEOUT, inbound.message()).await;
-        let first = first.map_err(|_| CallError::Timeout)?.map_err(failed)?;
-        let first = first.ok_or(CallError::Closed)?;
-        let remote = self.authenticate(&first, None).map_err(CallError::Refused)?;
-        // The peer can have renewed its identity meanwhile; what counts is its organization.
-        if remote.id == speaker.id || !self.stands_for(&remote, peer) {
-            return Err(CallError::Other);
-        }
-        Ok(Link::new(speaker.id, outbound, inbound))
     }
 }

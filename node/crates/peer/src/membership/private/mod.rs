@@ -20,9 +20,9 @@
 //!
 //! # Who gets what
 //!
-//! Values go to peers of a collection's members only, and only after the other side of the stream
-//! has proved to be one: an endorsement's values wait for its `ConnEstablish`, and answers are
-//! given by the organization that the stream was authenticated for. Whether that organization is a
+//! Values go to peers of a collection's members only, and only after both ends of the stream have
+//! proved who they are on its own connection (see [`Bound`](super::bound::Bound)), under the MSPs of
+//! the channel that the values are of. Whether that organization is a
 //! member is looked up for every message, and that the identity still holds is checked again too,
 //! as streams can be older than a revocation.
 //!

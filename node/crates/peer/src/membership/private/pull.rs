@@ -10,11 +10,12 @@ use tokio::time::timeout;
 use weft_protos::gossip::PvtDataElement;
 use weft_protos::gossip::gossip_message::Content;
 
-use super::link::Kind;
+use super::link::{self, Kind};
 use super::plan::{self, Plan, Question};
 use super::random;
 use crate::channel::Channel;
 use crate::membership::message::PkiId;
+use crate::membership::scope::Scope;
 use crate::membership::{Member, Membership, message};
 use crate::private::exchange::{Found, Wanted};
 
@@ -97,7 +98,8 @@ impl Membership {
         let digests = question.digests.iter().cloned().map(plan::encode).collect();
         let message = message::private_request(nonce, channel.id(), digests);
         let peer = &question.peer;
-        let answer = match self.ask_peer(peer, Kind::Pull, (nonce, &message), limit).await {
+        let ask = link::Question { scope: Scope::of(channel), nonce, message: &message };
+        let answer = match self.ask_peer(peer, Kind::Pull, ask, limit).await {
             Ok(Content::PrivateRes(response)) => response.elements,
             Ok(_) => {
                 tracing::warn!(peer = %peer.endpoint, "a peer did not answer what it was asked");

@@ -9,16 +9,18 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use weft_config::Bundle;
 use weft_protos::gossip::gossip_message::Content;
 use weft_protos::gossip::{Envelope, PrivatePayload};
 use weft_protos::peer::CollectionConfigPackage;
 use weft_types::MspId;
 
 use super::answer::COMMITTED;
-use super::link::Kind;
+use super::link::{Kind, Question};
 use super::random;
 use crate::channel::Channel;
 use crate::lifecycle;
+use crate::membership::scope::Scope;
 use crate::membership::{Member, Membership, message};
 use crate::private::Collection;
 use crate::private::exchange::{Push, PushError};
@@ -38,6 +40,8 @@ struct Taker {
 
 /// One collection's values, ready to be sent.
 struct Parcel {
+    /// Who may take it.
+    bundle: Arc<Bundle>,
     nonce: u64,
     message: Envelope,
     /// Peers that are to have it.
@@ -115,7 +119,7 @@ impl Membership {
         let message = message::private_data(nonce, channel.id(), payload);
         // Half the time, so that a peer that does not answer can be replaced.
         let limit = self.0.options.private_data.push_timeout / 2;
-        Parcel { nonce, message, maximum, limit, what }
+        Parcel { bundle: channel.bundle(), nonce, message, maximum, limit, what }
     }
 
     /// Sends a parcel and tells how many peers have it. It ends when all have it that are to, or
@@ -168,7 +172,8 @@ impl Membership {
     /// Sends a parcel to one peer; tells whether it has it.
     async fn hand_over(&self, parcel: &Parcel, taker: Taker) -> (bool, bool) {
         let Taker { peer, sick } = taker;
-        let question = (parcel.nonce, &parcel.message);
+        let scope = Scope::Channel(Arc::clone(&parcel.bundle));
+        let question = Question { scope, nonce: parcel.nonce, message: &parcel.message };
         let answer = self.ask_peer(&peer, Kind::Push, question, parcel.limit).await;
         let reason = match answer {
             Ok(Content::Ack(ack)) if ack.error.is_empty() => return (true, sick),

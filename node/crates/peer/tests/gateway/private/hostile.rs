@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
+use tonic::transport::Channel as Transport;
 use weft_msp::{NodeRole, SigningIdentity};
 use weft_peer::membership::message;
 use weft_peer::private::Exchange as _;
@@ -27,21 +28,31 @@ const SOON: Duration = Duration::from_secs(10);
 pub struct Raw {
     to: mpsc::Sender<Envelope>,
     answers: Streaming<Envelope>,
+    /// The node's first message.
+    pub hello: Envelope,
 }
 
 impl Raw {
     pub async fn open(node: &Node, signer: &SigningIdentity) -> Self {
+        Self::try_open(node, signer).await.expect("a stream")
+    }
+
+    pub async fn try_open(node: &Node, signer: &SigningIdentity) -> Result<Self, tonic::Status> {
+        let hello = message::connect(signer, id_of(signer), Default::default()).unwrap();
+        Self::open_on(node.transport.clone(), hello).await
+    }
+
+    /// A stream that begins with `hello`.
+    pub async fn open_on(transport: Transport, hello: Envelope) -> Result<Self, tonic::Status> {
         let (to, messages) = mpsc::channel(1);
-        let id = id_of(signer);
-        let hello = message::connect(signer, id, Default::default()).unwrap();
-        let mut client =
-            GossipClient::new(node.transport.clone()).max_decoding_message_size(64 << 20);
+        let mut client = GossipClient::new(transport).max_decoding_message_size(64 << 20);
         let opened = client.gossip_stream(ReceiverStream::new(messages));
         let (opened, _) = tokio::join!(opened, to.send(hello));
-        let mut answers = opened.unwrap().into_inner();
-        let first = message::open(&answers.message().await.unwrap().unwrap()).unwrap();
+        let mut answers = opened?.into_inner();
+        let hello = answers.message().await?.expect("a first message");
+        let first = message::open(&hello).unwrap();
         assert!(matches!(first.content, Some(Content::Conn(_))));
-        Self { to, answers }
+        Ok(Self { to, answers, hello })
     }
 
     /// The answer to a question; `None` when the stream ends instead.
@@ -173,6 +184,27 @@ async fn only_organizations_of_the_channel_push_and_ask() {
     assert!(raw.pull(CHANNEL, vec![digest(&wanted(&secret, 0, &[]))]).await.is_empty());
 }
 
+/// An MSP id can stand for others in another channel. What is kept in a channel is not for them.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_organization_of_another_channel_is_not_the_one_of_the_same_name() {
+    let world = World::new().await;
+    let node = start(&world, 1, "peer0", &[]).await;
+    let mut other = weft_testkit::Network::new(2, 1);
+    other.orderers[0].endpoint = weft_config::Endpoint::new("127.0.0.1", 1);
+    node.peer.channels.join(other.genesis("other")).await.unwrap();
+    let secret = push(implicit(2), "value");
+    node.keep(&secret);
+    let ask = || vec![digest(&wanted(&secret, 0, &[]))];
+    let mut raw = Raw::open(&node, &peer_of(&world, 2, "peer7")).await;
+    assert_eq!(raw.pull(CHANNEL, ask()).await.len(), 1);
+    let namesake = other.org(2).identity("peer7", NodeRole::Peer);
+    let mut raw = Raw::open(&node, &namesake).await;
+    assert!(raw.pull(CHANNEL, ask()).await.is_empty());
+    let said = raw.push(CHANNEL, Some(payload(&push(implicit(1), "value")))).await;
+    assert!(said.ends_with("the sender does not belong to it"), "{said}");
+    assert_eq!(node.transient(), 1);
+}
+
 /// Not hostile, but as early: the sender has the block that defines the collection, the receiver
 /// has not.
 #[tokio::test(flavor = "multi_thread")]
@@ -218,6 +250,25 @@ async fn one_transaction_does_not_fill_the_store() {
     assert_eq!(node.transient(), 8);
 }
 
+/// What one organization sends keeps nothing of another's out.
+#[tokio::test(flavor = "multi_thread")]
+async fn junk_of_one_organization_hides_nothing_of_another() {
+    let world = World::new().await;
+    let node = start(&world, 2, "peer0", &[]).await;
+    let mut hostile = Raw::open(&node, &peer_of(&world, 1, "peer7")).await;
+    let mut honest = Raw::open(&node, &peer_of(&world, 2, "peer6")).await;
+    let right = push(implicit(2), "right");
+    for junk in 0..20 {
+        let junk = Push { writes: writes(format!("junk {junk}")), ..right.clone() };
+        let _ = hostile.push(CHANNEL, Some(payload(&junk))).await;
+    }
+    assert_eq!(honest.push(CHANNEL, Some(payload(&right))).await, "");
+    assert!(node.held(&right).contains(&right.writes));
+    // Who may have it gets the right one among what the first of each organization is.
+    let elements = honest.pull(CHANNEL, vec![digest(&wanted(&right, 0, &[]))]).await;
+    assert!(elements[0].payload[..2].contains(&right.writes));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_floods_does_not_hold_up_others() {
     let world = World::new().await;
@@ -228,7 +279,7 @@ async fn a_peer_that_floods_does_not_hold_up_others() {
     // Streams that never read an answer, up to where they can send no more.
     let mut raws = Vec::new();
     for _ in 0..12 {
-        raws.push(Raw::open(&node, &signer).await);
+        raws.extend(Raw::try_open(&node, &signer).await.ok());
     }
     let large = push(implicit(1), vec![1; 1 << 20]);
     node.keep(&large);
@@ -252,9 +303,9 @@ async fn a_peer_that_floods_does_not_hold_up_others() {
     drop(raws);
     let mut again = None;
     for _ in 0..100 {
-        let mut raw = Raw::open(&node, &signer).await;
-        let question = message::private_request(6, &channel, Vec::new());
-        if raw.ask(6, question).await.is_some() {
+        if let Ok(mut raw) = Raw::try_open(&node, &signer).await {
+            let question = message::private_request(6, &channel, Vec::new());
+            assert!(raw.ask(6, question).await.is_some());
             again = Some(raw);
             break;
         }
@@ -269,9 +320,17 @@ async fn questions_are_answered_within_bounds() {
     let node = start(&world, 2, "peer0", &[]).await;
     let mut raw = Raw::open(&node, &peer_of(&world, 2, "peer7")).await;
     let small = wanted(&push(implicit(2), "small"), 0, &[]);
-    node.store(&small, &writes("small"));
-    let many = raw.pull(CHANNEL, vec![digest(&small); 20_000]).await;
+    let other = |index: u32| {
+        let mut other = small.clone();
+        other.digest.index = index;
+        other
+    };
+    let all: Vec<_> = (0..600).map(other).collect();
+    all.iter().for_each(|wanted| node.store(wanted, &writes("small")));
+    let many = raw.pull(CHANNEL, all.iter().map(digest).collect()).await;
     assert_eq!(many.len(), 512);
+    let same = raw.pull(CHANNEL, vec![digest(&small); 20_000]).await;
+    assert_eq!(same.len(), 1, "asking for one thing often gives it once");
     let large = push(implicit(2), vec![1; 3 << 20]);
     node.keep(&large);
     let large = wanted(&large, 1, &[]);

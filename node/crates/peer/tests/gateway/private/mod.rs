@@ -2,7 +2,8 @@
 
 mod commit;
 mod fake;
-mod hostile;
+pub mod hostile;
+mod impostor;
 mod pull;
 mod push;
 mod renewal;
@@ -113,7 +114,8 @@ impl Node {
     pub fn held(&self, push: &Push) -> Vec<Bytes> {
         let channel = self.peer.channel();
         let (tx_id, name) = (push.tx_id.to_string(), &push.collection.name);
-        private::held(channel.ledger(), &tx_id, &push.namespace, name).unwrap()
+        let slot = private::Slot { tx_id: &tx_id, namespace: &push.namespace, collection: name };
+        private::held(channel.ledger(), slot, usize::MAX).unwrap()
     }
 
     /// Whether exactly this waits for its commit here.
