@@ -22,6 +22,7 @@ use weft_rpc::deliver::{
 };
 use weft_types::{BlockNumber, ChannelId, Timestamp};
 
+use crate::blocking::blocking;
 use crate::channel::{Channel, Channels, report};
 
 /// The resource of whole blocks. Fabric: core/aclmgmt/resources/resources.go.
@@ -85,8 +86,7 @@ impl DeliverChannel for ChannelBlocks {
     }
 
     async fn block(&self, number: BlockNumber) -> Result<Option<Block>, BoxError> {
-        // The newest blocks are in memory; the store answers in microseconds.
-        let block = self.channel.block(number)?;
+        let block = self.channel.read_block(number).await?;
         Ok(block.map(Arc::unwrap_or_clone))
     }
 
@@ -127,14 +127,15 @@ impl Reply<ChannelBlocks> for PrivateDataReply {
         DeliverResponse { r#type: Some(deliver_response::Type::Status(status.into())) }
     }
 
-    fn block(
+    async fn block(
         &self,
         channel: &ChannelBlocks,
         request: &SeekRequest,
         block: Block,
     ) -> Result<DeliverResponse, common::Status> {
         let channel = &channel.channel;
-        let private_data_map = private::of_block(channel, &block, request.creator());
+        let private_data_map =
+            blocking(|| private::of_block(channel, &block, request.creator())).await;
         let private_data_map = private_data_map.map_err(|error| {
             tracing::warn!(channel = %channel.id(), error = %report(&error), "failed to send private data");
             common::Status::InternalServerError
