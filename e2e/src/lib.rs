@@ -4,6 +4,8 @@
 //! when it is dropped. [`load`] keeps transactions coming and remembers which of them were
 //! acknowledged, so that a test can ask for every one of them afterwards.
 //!
+//! [`proxy`] stands in front of a node and makes its links slow, silent or cut.
+//!
 //! [`cluster`] is the same for pods: namespaces of a Kubernetes cluster and the operator in it.
 //!
 //! The programs are those beside the test's own: build `weft-node`, `weft` and
@@ -12,5 +14,6 @@
 pub mod cluster;
 pub mod load;
 mod network;
+pub mod proxy;
 
 pub use network::LocalNetwork;

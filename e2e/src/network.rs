@@ -1,5 +1,6 @@
 //! A network of processes that a test can hurt.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +15,13 @@ use weft_msp::SigningIdentity;
 use weft_operator::local::connection::{ConnectionFile, OrgEntry, UserEntry};
 use weft_operator::local::layout::Layout;
 use weft_operator::local::nodes::Node;
+use weft_operator::local::process::Program;
 use weft_operator::local::progress::Silent;
 use weft_operator::local::state::State;
 use weft_operator::local::{self, Runner, UpOptions};
 use weft_types::{ChannelId, MspId};
+
+use crate::proxy::Proxy;
 
 /// Longest wait for something that should happen.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -179,6 +183,61 @@ impl LocalNetwork {
             sleep(Duration::from_millis(5)).await;
         }
         Ok(())
+    }
+
+    /// Starts a node again that listens elsewhere, with a proxy at its own address.
+    ///
+    /// # Errors
+    /// When there is no such node, it does not end or start, or no port is free.
+    pub async fn put_behind_proxy(&self, name: &str) -> anyhow::Result<(Proxy, SocketAddr)> {
+        let nodes = self.nodes()?;
+        let node = nodes.iter().find(|node| node.name == name).context("no such node")?;
+        self.kill(name).await?;
+        let inside = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        self.start_at(name, inside)?;
+        let own = SocketAddr::from(([127, 0, 0, 1], node.grpc));
+        Ok((Proxy::start(own, inside).await?, inside))
+    }
+
+    /// Starts a node that has ended, at another address than its own.
+    ///
+    /// # Errors
+    /// When there is no such node, or it does not start.
+    pub fn start_at(&self, name: &str, listen: SocketAddr) -> anyhow::Result<()> {
+        let nodes = self.nodes()?;
+        let node = nodes.iter().find(|node| node.name == name).context("no such node")?;
+        let program = Program {
+            name: node.name.clone(),
+            command: vec![
+                programs()?.join("weft-node").display().to_string(),
+                node.kind.command().to_owned(),
+                "--config".to_owned(),
+                node.settings_file().display().to_string(),
+            ],
+            env: vec![("WEFT_LISTEN".to_owned(), listen.to_string())],
+            folder: node.folder.clone(),
+            log: node.log(),
+        };
+        let mut state = self.state()?;
+        state.processes.insert(name.to_owned(), program.spawn()?);
+        Ok(state.save(&self.layout())?)
+    }
+
+    /// Sends a signal to a process.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn signal(&self, name: &str, signal: Signal) -> anyhow::Result<()> {
+        Ok(kill_process(self.pid(name)?, signal)?)
+    }
+
+    /// The id of a process.
+    ///
+    /// # Errors
+    /// When it was not started.
+    pub fn pid(&self, name: &str) -> anyhow::Result<Pid> {
+        let process = *self.state()?.processes.get(name).context("no such process")?;
+        i32::try_from(process.pid).ok().and_then(Pid::from_raw).context("no pid")
     }
 
     /// Names of the processes that were started, by a test on the name.

@@ -206,8 +206,8 @@ pub struct DeliverClient {
     #[serde(with = "crate::duration")]
     #[schemars(with = "String")]
     pub dial_timeout: Duration,
-    /// An orderer that is behind others by this long is left for another. Default 30 s, as
-    /// Fabric's block censorship timeout.
+    /// An orderer that sends nothing for this long although others have newer blocks is left
+    /// for another. Default 300 ms; Fabric's block censorship timeout is 30 s.
     #[serde(with = "crate::duration")]
     #[schemars(with = "String")]
     pub stall_timeout: Duration,
@@ -223,7 +223,7 @@ impl Default for DeliverClient {
             min_backoff: Duration::from_millis(100),
             max_backoff: Duration::from_secs(10),
             dial_timeout: Duration::from_secs(3),
-            stall_timeout: Duration::from_secs(30),
+            stall_timeout: Duration::from_millis(300),
             buffer_blocks: 16,
             buffer_bytes: 64 * 1024 * 1024,
         }

@@ -70,6 +70,16 @@ impl Seek {
         }
     }
 
+    /// Headers and signatures from the newest block on, whether or not there is a consensus.
+    #[must_use]
+    pub const fn headers() -> Self {
+        Self {
+            error_response: SeekErrorResponse::BestEffort,
+            content_type: SeekContentType::HeaderWithSig,
+            ..Self::from(Position::Newest)
+        }
+    }
+
     /// The request as a message.
     #[must_use]
     pub fn to_info(self) -> SeekInfo {

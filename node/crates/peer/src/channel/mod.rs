@@ -24,6 +24,7 @@ pub use error::{JoinError, OpenError};
 pub use registry::{ChannelDeps, Channels};
 pub use waiters::CommitStatus;
 
+use crate::blocking::blocking;
 use crate::commit::recent::RecentBlocks;
 use waiters::Waiters;
 
@@ -174,6 +175,20 @@ impl Channel {
             return Ok(None);
         }
         Ok(self.ledger.blocks().block(number)?.map(Arc::new))
+    }
+
+    /// As [`block`](Self::block), for async code: what is not in memory is read where that may block.
+    ///
+    /// # Errors
+    /// Fails when the ledger cannot be read.
+    pub async fn read_block(
+        &self,
+        number: BlockNumber,
+    ) -> Result<Option<Arc<Block>>, BlockStoreError> {
+        match self.recent.get(number) {
+            Some(block) => Ok(Some(block)),
+            None => blocking(|| self.block(number)).await,
+        }
     }
 
     /// What became of a transaction, if it is committed.

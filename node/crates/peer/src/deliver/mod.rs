@@ -23,6 +23,7 @@ use weft_rpc::deliver::{
 };
 use weft_types::{BlockNumber, ChannelId, Timestamp};
 
+use crate::blocking::blocking;
 use crate::channel::{Channel, Channels, report};
 
 /// The resource of whole blocks. Fabric: core/aclmgmt/resources/resources.go.
@@ -89,8 +90,7 @@ impl DeliverChannel for ChannelBlocks {
     }
 
     async fn block(&self, number: BlockNumber) -> Result<Option<Block>, BoxError> {
-        // The newest blocks are in memory; the store answers in microseconds.
-        let block = self.channel.block(number)?;
+        let block = self.channel.read_block(number).await?;
         Ok(block.map(Arc::unwrap_or_clone))
     }
 
@@ -135,7 +135,7 @@ impl Reply<ChannelBlocks> for PrivateDataReply {
         DeliverResponse { r#type: Some(deliver_response::Type::Status(status.into())) }
     }
 
-    fn block(
+    async fn block(
         &self,
         channel: &ChannelBlocks,
         _: &SeekRequest,
@@ -143,7 +143,7 @@ impl Reply<ChannelBlocks> for PrivateDataReply {
     ) -> Result<DeliverResponse, common::Status> {
         let asks = channel.asks.get().ok_or(common::Status::Forbidden)?;
         let channel = &channel.channel;
-        let private_data_map = private::of_block(channel, &block, asks);
+        let private_data_map = blocking(|| private::of_block(channel, &block, asks)).await;
         let private_data_map = private_data_map.map_err(|error| {
             tracing::warn!(channel = %channel.id(), error = %report(&error), "failed to send private data");
             common::Status::InternalServerError

@@ -7,24 +7,28 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message as _;
 use tokio::sync::{Semaphore, mpsc};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
-use weft_config::block as config_block;
-use weft_msp::{CurrentIdentity, ValidAt};
+use weft_msp::CurrentIdentity;
 use weft_protos::common::Block;
 use weft_rpc::connect::Connector;
 use weft_rpc::tls::ReloadingTls;
-use weft_types::block;
+use weft_types::ChannelId;
 use weft_types::seek::{Position, Seek};
 
 use super::sources::{Next, OrdererEndpoint, Severity, Sources};
 use super::stream::{BlockStream, Dial, StreamError};
 use super::verify::{BlockRefused, ConfigVerdict, Progress, VerifiedBlock};
+use super::witness::Witness;
 use crate::channel::{Channel, report};
 use crate::commit::metrics::{CommitMetrics, field};
 
 /// Failures in a row that are logged as warnings; later ones are only worth a look in debugging.
 const LOUD_FAILURES: u32 = 3;
+/// An orderer that sent something this short a time ago is not compared with others.
+const IDLE: Duration = Duration::from_millis(100);
+/// The longest that an orderer may be behind others, if the setting does not say longer.
+const MAX_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Settings of the client.
 #[derive(Debug, Clone)]
@@ -38,16 +42,26 @@ pub struct DeliverClientConfig {
 /// Takes one channel's blocks from the ordering service and passes them to its pipeline.
 pub struct DeliverClient {
     channel: Arc<Channel>,
-    config: DeliverClientConfig,
-    connector: Connector,
-    tls: ReloadingTls,
-    identity: CurrentIdentity,
+    settings: weft_settings::DeliverClient,
+    dialer: Dialer,
     metrics: Option<CommitMetrics>,
     queue: mpsc::Sender<VerifiedBlock>,
     budget: Arc<Semaphore>,
     budget_kib: u32,
     sources: Sources,
+    witness: Witness,
+    /// Orderers left in a row because they sent nothing.
+    stalls: u32,
     progress: Progress,
+}
+
+/// Makes what streams are opened with.
+struct Dialer {
+    connector: Connector,
+    channel: ChannelId,
+    tls: ReloadingTls,
+    identity: CurrentIdentity,
+    max_message_bytes: usize,
 }
 
 /// What a client is put together from.
@@ -71,7 +85,7 @@ enum Leave {
     Refused(BlockRefused),
     #[error("failed to check a block: the check broke off")]
     Broken(#[source] tokio::task::JoinError),
-    #[error("the orderer has sent nothing for {} s and {ahead} is ahead", stalled.as_secs())]
+    #[error("the orderer has sent nothing for {} ms and {ahead} is ahead", stalled.as_millis())]
     Stalled { stalled: Duration, ahead: String },
     #[error("the orderer is no longer in the channel's configuration")]
     Removed,
@@ -83,7 +97,7 @@ enum Leave {
 impl Leave {
     fn severity(&self) -> Severity {
         match self {
-            Self::Refused(_) | Self::Stalled { .. } => Severity::Distrust,
+            Self::Refused(_) => Severity::Distrust,
             _ => Severity::Transient,
         }
     }
@@ -105,7 +119,9 @@ impl Leave {
 impl DeliverClient {
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts { channel, config, connector, tls, identity, metrics, queue, progress } = parts;
-        let settings = &config.settings;
+        let DeliverClientConfig { settings, max_message_bytes } = config;
+        let dialer =
+            Dialer { connector, channel: channel.id().clone(), tls, identity, max_message_bytes };
         // Without randomness every peer begins with the same orderer, which works as well.
         let seed = weft_crypto::random_bytes().map_or(0, u64::from_le_bytes);
         let mut sources = Sources::new(settings.min_backoff, settings.max_backoff, seed);
@@ -114,15 +130,15 @@ impl DeliverClient {
         let budget = Arc::new(Semaphore::new(budget_kib as usize));
         Self {
             channel,
-            config,
-            connector,
-            tls,
-            identity,
+            settings,
+            dialer,
             metrics,
             queue,
             budget,
             budget_kib,
             sources,
+            witness: Witness::default(),
+            stalls: 0,
             progress,
         }
     }
@@ -152,7 +168,7 @@ impl DeliverClient {
                         { field::CHANNEL } = %self.channel.id(),
                         "the channel's configuration names no orderer endpoint"
                     );
-                    sleep(self.config.settings.max_backoff).await;
+                    sleep(self.settings.max_backoff).await;
                 }
             }
         }
@@ -160,6 +176,9 @@ impl DeliverClient {
 
     fn note_left(&mut self, orderer: &OrdererEndpoint, leave: &Leave) {
         let error = report(leave);
+        if matches!(leave, Leave::Stalled { .. }) {
+            self.stalls = self.stalls.saturating_add(1);
+        }
         let failures = self.channel.source().borrow().failures.saturating_add(1);
         let severity = leave.severity();
         if severity == Severity::Distrust {
@@ -192,7 +211,7 @@ impl DeliverClient {
     /// Takes blocks from one orderer for as long as that goes well.
     async fn follow(&mut self, orderer: &OrdererEndpoint) -> Leave {
         let start = Position::Block(self.progress.next());
-        let opened = self.dial().open(orderer, Seek::from(start)).await;
+        let opened = self.dialer.dial().open(orderer, Seek::from(start)).await;
         let mut stream = match opened {
             Ok(stream) => stream,
             Err(error) => return Leave::Stream(error),
@@ -215,53 +234,38 @@ impl DeliverClient {
 
     /// The next block, or that another orderer is ahead although this one sends nothing.
     async fn receive(
-        &self,
+        &mut self,
         stream: &mut BlockStream,
         orderer: &OrdererEndpoint,
     ) -> Result<Block, Leave> {
         tokio::select! {
+            biased;
             block = stream.next() => block.map_err(Leave::Stream),
             leave = self.watch_for_stall(orderer) => Err(leave),
         }
     }
 
-    async fn watch_for_stall(&self, orderer: &OrdererEndpoint) -> Leave {
-        let limit = self.config.settings.stall_timeout;
-        if limit.is_zero() {
+    async fn watch_for_stall(&mut self, orderer: &OrdererEndpoint) -> Leave {
+        let settings = &self.settings;
+        if settings.stall_timeout.is_zero() {
             return pending().await;
         }
         let since = Instant::now();
-        loop {
-            sleep_until(Instant::now() + limit).await;
-            if let Some(ahead) = self.find_ahead(orderer).await {
-                return Leave::Stalled { stalled: since.elapsed(), ahead };
-            }
-        }
+        let (limit, pause) = (self.patience(), settings.min_backoff);
+        sleep(IDLE.min(limit)).await;
+        let dial = || self.dialer.dial();
+        let (sources, progress) = (&self.sources, &self.progress);
+        let ahead = self.witness.ahead(&orderer.address, sources, progress, dial, pause).await;
+        sleep(limit.saturating_sub(IDLE)).await;
+        Leave::Stalled { stalled: since.elapsed(), ahead }
     }
 
-    /// An orderer that shows a block past what is here, with good signatures.
-    async fn find_ahead(&self, than: &OrdererEndpoint) -> Option<String> {
-        for other in self.sources.others(&than.address) {
-            let newest = match self.dial().newest(&other).await {
-                Ok(newest) => newest,
-                Err(error) => {
-                    tracing::debug!(
-                        { field::ORDERER } = other.address,
-                        error = report(&error),
-                        "failed to ask an orderer for its newest block"
-                    );
-                    continue;
-                }
-            };
-            let number = block::header(&newest).map(|header| header.number);
-            let ahead = number.is_ok_and(|number| number >= self.progress.next());
-            let bundle = self.progress.bundle();
-            if ahead && config_block::verify_signatures(bundle, &newest, ValidAt::Issuance).is_ok()
-            {
-                return Some(other.address);
-            }
-        }
-        None
+    /// How long an orderer may be behind others. A block that is large takes long from everybody, so
+    /// that every orderer left for nothing gives the next one more time.
+    fn patience(&self) -> Duration {
+        let limit = self.settings.stall_timeout;
+        let longest = MAX_PATIENCE.max(limit);
+        limit.saturating_mul(1 << self.stalls.min(16)).min(longest)
     }
 
     /// Checks a block and passes it on.
@@ -293,6 +297,7 @@ impl DeliverClient {
 
     fn note_progress(&mut self, address: &str) {
         self.sources.succeeded(address);
+        self.stalls = 0;
         if let Some(metrics) = &self.metrics {
             metrics.received(self.channel.id());
         }
@@ -303,18 +308,20 @@ impl DeliverClient {
             failed
         });
     }
+}
 
-    fn dial(&self) -> Dial<'_> {
+impl Dialer {
+    /// What a stream is opened with now: keys and certificates can be exchanged.
+    fn dial(&self) -> Dial {
         let certificate = self.tls.identity();
         let hash =
             certificate.map(|certificate| Bytes::copy_from_slice(&certificate.leaf_sha256()));
         Dial {
-            connector: &self.connector,
-            channel: self.channel.id(),
+            connector: self.connector.clone(),
+            channel: self.channel.clone(),
             signer: self.identity.current(),
             tls_cert_hash: hash.unwrap_or_default(),
-            max_message_bytes: self.config.max_message_bytes,
-            answer_timeout: self.config.settings.dial_timeout,
+            max_message_bytes: self.max_message_bytes,
         }
     }
 }

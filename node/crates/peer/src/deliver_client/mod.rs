@@ -16,7 +16,7 @@
 //! - it sends a block that does not pass ([`Progress::advance`]);
 //! - it is no longer in the configuration;
 //! - it sends nothing for the stall timeout while another orderer shows a newer block with good
-//!   signatures (Fabric: internal/pkg/peer/blocksprovider, there for BFT channels only).
+//!   signatures (`witness`).
 //!
 //! An orderer that failed waits for a time that doubles with every failure, with jitter; the others
 //! are tried at once. A received block sets its orderer's count back.
@@ -25,6 +25,7 @@ mod client;
 mod sources;
 mod stream;
 mod verify;
+mod witness;
 
 pub(crate) use client::Parts;
 pub use client::{DeliverClient, DeliverClientConfig};

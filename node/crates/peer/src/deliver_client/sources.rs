@@ -48,7 +48,7 @@ impl OrdererEndpoint {
 pub(crate) enum Severity {
     /// It may work again soon.
     Transient,
-    /// It sent something false, or lags: ask the others first for a good while.
+    /// It sent something false: ask the others first for a good while.
     Distrust,
 }
 

@@ -1,7 +1,6 @@
 //! One orderer's stream of blocks.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -13,7 +12,7 @@ use weft_protos::common::{Block, Envelope, Status};
 use weft_protos::orderer::atomic_broadcast_client::AtomicBroadcastClient;
 use weft_protos::orderer::deliver_response;
 use weft_rpc::connect::{ConnectError, Connector, Endpoint};
-use weft_types::seek::{Position, Seek};
+use weft_types::seek::Seek;
 use weft_types::{ChannelId, SignError, Timestamp};
 
 use super::sources::OrdererEndpoint;
@@ -33,9 +32,6 @@ pub(crate) enum StreamError {
     /// The call failed.
     #[error("failed to receive blocks: {}: {}", .0.code(), .0.message())]
     Call(Box<tonic::Status>),
-    /// No answer to the request in time.
-    #[error("failed to receive blocks: no answer in {} s", .0.as_secs())]
-    Timeout(Duration),
     /// The orderer ended the stream with a status.
     #[error("failed to receive blocks: the orderer answered {}", status_name(*.0))]
     Status(i32),
@@ -52,13 +48,12 @@ fn status_name(status: i32) -> String {
 }
 
 /// What every stream of a channel's client is opened with.
-pub(crate) struct Dial<'a> {
-    pub(crate) connector: &'a Connector,
-    pub(crate) channel: &'a ChannelId,
+pub(crate) struct Dial {
+    pub(crate) connector: Connector,
+    pub(crate) channel: ChannelId,
     pub(crate) signer: Arc<SigningIdentity>,
     pub(crate) tls_cert_hash: Bytes,
     pub(crate) max_message_bytes: usize,
-    pub(crate) answer_timeout: Duration,
 }
 
 /// Blocks that are decoded while the one before is checked.
@@ -71,7 +66,7 @@ pub(crate) struct BlockStream {
     reader: JoinHandle<()>,
 }
 
-impl Dial<'_> {
+impl Dial {
     /// Connects, and asks for what `seek` says.
     pub(crate) async fn open(
         &self,
@@ -92,17 +87,10 @@ impl Dial<'_> {
         Ok(BlockStream { blocks, reader })
     }
 
-    /// The newest block of an orderer.
-    pub(crate) async fn newest(&self, orderer: &OrdererEndpoint) -> Result<Block, StreamError> {
-        let mut stream = self.open(orderer, Seek::one(Position::Newest)).await?;
-        let block = tokio::time::timeout(self.answer_timeout, stream.next());
-        block.await.map_err(|_| StreamError::Timeout(self.answer_timeout))?
-    }
-
     fn request(&self, seek: Seek) -> Result<Envelope, StreamError> {
         let nonce = weft_crypto::random_bytes().map_err(StreamError::Random)?;
         let now = Timestamp::from_system_time(std::time::SystemTime::now());
-        seek.sign(self.channel, &*self.signer, now, nonce, self.tls_cert_hash.clone())
+        seek.sign(&self.channel, &*self.signer, now, nonce, self.tls_cert_hash.clone())
             .map_err(StreamError::Sign)
     }
 }

@@ -6,6 +6,9 @@
 //! When a stream breaks, nobody knows what became of the transactions on it. If it had worked before
 //! (the orderer may have been started anew), they are sent on a new one, once; else the callers are
 //! told, and send them elsewhere. A transaction that is ordered twice takes effect once.
+//!
+//! Answers, and that there are none, go into the [`super::health`] of the orderer, also for callers
+//! that have gone.
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::pin;
@@ -24,6 +27,7 @@ use weft_protos::orderer::atomic_broadcast_client::AtomicBroadcastClient;
 use weft_rpc::connect::{ChannelPool, Endpoint};
 
 use super::endorser::describe;
+use super::health::{Asked, HealthTable};
 use crate::deliver_client::OrdererEndpoint;
 
 /// Streams to one orderer.
@@ -53,6 +57,7 @@ struct LaneSettings {
     tls: bool,
     timeout: Duration,
     max_message_bytes: usize,
+    health: HealthTable,
 }
 
 struct Orderer {
@@ -64,6 +69,8 @@ struct Orderer {
 /// A transaction and whoever waits for the answer.
 struct Job {
     envelope: Envelope,
+    /// The record of the call, which is kept whether or not somebody still waits.
+    asked: Asked,
     answer: oneshot::Sender<Result<BroadcastResponse, BroadcastError>>,
     deadline: Instant,
     /// Whether it was on a stream that broke.
@@ -72,9 +79,16 @@ struct Job {
 
 impl Broadcasters {
     /// Streams over the connections of `pool`, with TLS or without; an answer may take `timeout`.
+    /// Which orderers answer is noted in `health`.
     #[must_use]
-    pub fn new(pool: ChannelPool, tls: bool, timeout: Duration, max_message_bytes: usize) -> Self {
-        let settings = LaneSettings { pool, tls, timeout, max_message_bytes };
+    pub fn new(
+        pool: ChannelPool,
+        tls: bool,
+        timeout: Duration,
+        max_message_bytes: usize,
+        health: HealthTable,
+    ) -> Self {
+        let settings = LaneSettings { pool, tls, timeout, max_message_bytes, health };
         Self { orderers: Arc::default(), settings }
     }
 
@@ -89,7 +103,8 @@ impl Broadcasters {
     ) -> Result<BroadcastResponse, BroadcastError> {
         let (answer, answered) = oneshot::channel();
         let deadline = Instant::now() + self.settings.timeout;
-        let job = Job { envelope, answer, deadline, sent_again: false };
+        let asked = self.settings.health.ask(&orderer.address);
+        let job = Job { envelope, asked, answer, deadline, sent_again: false };
         let late =
             |_| BroadcastError(format!("no answer in {} s", self.settings.timeout.as_secs()));
         let gone = || BroadcastError("the stream was closed".to_owned());
@@ -188,6 +203,7 @@ impl Lane {
                 job.sent_again = true;
                 self.pending.push_back(job);
             } else {
+                job.asked.failed();
                 let _ = job.answer.send(Err(error.clone()));
             }
         }
@@ -236,6 +252,7 @@ impl Lane {
                             return End::Broken(BroadcastError(text.to_owned()));
                         };
                         self.worked = true;
+                        job.asked.answered();
                         let _ = job.answer.send(Ok(answer));
                         if refused {
                             return End::Refused;
@@ -273,7 +290,8 @@ async fn next(
     }
 }
 
-async fn until(deadline: Option<Instant>) {
+/// Waits until a time, where there is one.
+pub(super) async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline).await,
         None => std::future::pending().await,

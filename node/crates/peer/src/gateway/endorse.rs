@@ -15,6 +15,7 @@ use weft_protos::peer::{ChaincodeCall, ChaincodeInterest, ProposalResponse, Sign
 use weft_types::transaction::assemble;
 
 use super::Inner;
+use super::broadcast::until;
 use super::endorser::detail;
 use super::error::with_details;
 use super::plan::{Plan, Step};
@@ -89,6 +90,7 @@ impl Inner {
         let mut groups = Vec::new();
         for org in wanted {
             let members = orgs.remove(org).unwrap_or_default();
+            let members = self.healthy_first(members);
             groups.push((peers.len()..peers.len() + members.len()).collect());
             peers.extend(members);
         }
@@ -124,6 +126,7 @@ impl Inner {
                 orgs.into_values().flatten().collect()
             }
         };
+        let first = self.healthy_first(first);
         let (peer, mut response) = self.first(channel, &first, proposal).await?;
         let interest = match response.interest.take() {
             Some(found) if !found.chaincodes.is_empty() => found,
@@ -134,26 +137,19 @@ impl Inner {
         Ok(Round { plan, peers, responses: BTreeMap::from([(0, response)]) })
     }
 
-    /// The first answer of peers that are asked one after the other.
+    /// The first answer of peers of which one is enough.
     async fn first(
         &self,
         channel: &Channel,
         peers: &[Arc<Member>],
         proposal: &SignedProposal,
     ) -> Result<(Arc<Member>, ProposalResponse), Status> {
-        let mut details = Vec::new();
-        for peer in peers {
-            match self.propose(channel, peer, proposal).await {
-                Ok(response) => return Ok((Arc::clone(peer), response)),
-                Err(failure) => {
-                    tracing::debug!(
-                        endpoint = %peer.endpoint, reason = %failure.message,
-                        "a peer did not endorse"
-                    );
-                    details.push(detail(peer, failure.message));
-                }
-            }
-        }
+        let failures = match self.propose_to_any(channel, peers, proposal, |_| false).await {
+            Ok(first) => return Ok(first),
+            Err(failures) => failures,
+        };
+        let details: Vec<_> =
+            failures.iter().map(|(peer, failure)| detail(peer, failure.message.clone())).collect();
         let message = "failed to endorse transaction, see attached details for more info";
         Err(with_details(Code::Aborted, message, &details))
     }
@@ -219,7 +215,8 @@ impl Inner {
         }
     }
 
-    /// Asks by the plan until there are enough endorsements of one result.
+    /// Asks by the plan until there are enough endorsements of one result. For a peer that takes
+    /// longer than usual the plan may name another one.
     async fn collect(
         &self,
         channel: &Channel,
@@ -229,6 +226,7 @@ impl Inner {
         let mut expected = round.responses.values().next().map(|first| first.payload.clone());
         let mut details: Vec<ErrorDetail> = Vec::new();
         let mut asked = FuturesUnordered::new();
+        let mut due: BTreeMap<usize, Instant> = BTreeMap::new();
         loop {
             match round.plan.step() {
                 Step::Done(chosen) => {
@@ -243,6 +241,8 @@ impl Inner {
                 Step::Ask(indices) => {
                     for index in indices {
                         let Some(peer) = round.peers.get(index).cloned() else { continue };
+                        let now = Instant::now();
+                        due.insert(index, now + self.endorser_health.delay(&peer.endpoint, now));
                         asked.push(async move {
                             let answer = self.propose(channel, &peer, proposal).await;
                             (index, peer, answer)
@@ -250,9 +250,17 @@ impl Inner {
                     }
                 }
             }
-            let Some((index, peer, answer)) = asked.next().await else {
+            let answer = tokio::select! {
+                answer = asked.next() => answer,
+                () = until(due.values().min().copied()) => {
+                    self.note_late(&mut round, &mut due);
+                    continue;
+                }
+            };
+            let Some((index, peer, answer)) = answer else {
                 return Err(with_details(Code::Aborted, NOT_ENOUGH, &details));
             };
+            due.remove(&index);
             let failed = match answer {
                 Ok(response) => {
                     let expected = expected.get_or_insert_with(|| response.payload.clone());
@@ -268,6 +276,22 @@ impl Inner {
             tracing::debug!(endpoint = %peer.endpoint, reason = %failed, "a peer did not endorse");
             details.push(detail(&peer, failed));
             round.plan.failed(index);
+        }
+    }
+
+    /// Tells the plan of peers that are late, where another one may be asked.
+    fn note_late(&self, round: &mut Round, due: &mut BTreeMap<usize, Instant>) {
+        let now = Instant::now();
+        let late: Vec<_> =
+            due.iter().filter(|(_, at)| **at <= now).map(|(peer, _)| *peer).collect();
+        for index in late {
+            let address = round.peers.get(index).map_or("", |peer| &peer.endpoint);
+            if !round.plan.has_other(index) || self.endorser_health.may_hedge(address, now) {
+                round.plan.late(index);
+                due.remove(&index);
+            } else {
+                due.insert(index, now + self.endorser_health.delay(address, now));
+            }
         }
     }
 }

@@ -1,15 +1,20 @@
 //! Peers as the gateway calls them: this one in process, others over gRPC.
 
+use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::time::{Instant, timeout};
 use tonic::Code;
 use weft_protos::gateway::ErrorDetail;
 use weft_protos::peer::endorser_client::EndorserClient;
 use weft_protos::peer::{ProposalResponse, SignedProposal};
 
 use super::Inner;
+use super::broadcast::until;
+use super::hedge::{Race, Step};
 use crate::channel::Channel;
 use crate::endorser::{Endorser, EndorserError};
 use crate::membership::Member;
@@ -72,6 +77,73 @@ pub(super) fn judge(response: ProposalResponse) -> Result<ProposalResponse, Fail
 }
 
 impl Inner {
+    /// The first answer of some peers, and whose it is. The next one is asked when one fails, or also
+    /// when it takes longer than usual. A failure that `is_final` accepts ends it. Else the failures
+    /// of all, in order.
+    pub(super) async fn propose_to_any(
+        &self,
+        channel: &Channel,
+        peers: &[Arc<Member>],
+        proposal: &SignedProposal,
+        is_final: impl Fn(&Failure) -> bool,
+    ) -> Result<(Arc<Member>, ProposalResponse), Vec<(Arc<Member>, Failure)>> {
+        self.endorser_health.earn();
+        let mut race = Race::new((0..peers.len()).collect());
+        let mut asked = FuturesUnordered::new();
+        let mut failures = Vec::new();
+        loop {
+            let now = Instant::now();
+            let (next, wait) = match race.step(now) {
+                Step::Over => return Err(failures),
+                Step::Ask(next) => (Some(next), None),
+                Step::Hedge { late, next } => {
+                    let late = peers.get(late).map_or("", |peer| &peer.endpoint);
+                    let allowed = self.endorser_health.may_hedge(late, now);
+                    if !allowed {
+                        race.postponed(now);
+                    }
+                    (allowed.then_some(next), Some(now))
+                }
+                Step::Wait(until) => (None, until),
+            };
+            if let Some((index, peer)) = next.and_then(|next| Some((next, peers.get(next)?))) {
+                race.asked(index, now, self.endorser_health.delay(&peer.endpoint, now));
+                asked.push(
+                    async move { (index, peer, self.propose(channel, peer, proposal).await) },
+                );
+                continue;
+            }
+            let answer = tokio::select! {
+                Some(answer) = asked.next() => answer,
+                () = until(wait) => continue,
+            };
+            match answer {
+                (index, peer, Ok(response)) => {
+                    self.note_overtaken(&race, index, peers);
+                    return Ok((Arc::clone(peer), response));
+                }
+                (index, peer, Err(failure)) => {
+                    tracing::debug!(
+                        endpoint = %peer.endpoint, reason = %failure.message,
+                        "a peer did not answer a proposal"
+                    );
+                    race.failed(index, false);
+                    let ends = is_final(&failure);
+                    failures.push((Arc::clone(peer), failure));
+                    if ends {
+                        return Err(failures);
+                    }
+                }
+            }
+        }
+    }
+
+    fn note_overtaken(&self, race: &Race, winner: usize, peers: &[Arc<Member>]) {
+        for slower in race.overtaken_by(winner).filter_map(|index| peers.get(index)) {
+            self.endorser_health.overtaken(&slower.endpoint);
+        }
+    }
+
     /// Has a peer answer a proposal.
     pub(super) async fn propose(
         &self,
@@ -80,13 +152,23 @@ impl Inner {
         proposal: &SignedProposal,
     ) -> Result<ProposalResponse, Failure> {
         let limit = self.options.endorsement_timeout;
+        let asked = self.endorser_health.ask(&peer.endpoint);
         let answer = async {
             match peer.is_self {
-                true => self.propose_here(proposal).await,
+                true => Ok(self.propose_here(proposal).await),
                 false => self.propose_to(channel, peer, proposal).await,
             }
         };
-        timeout(limit, answer).await.unwrap_or_else(|_| Err(unavailable(late(limit))))
+        match timeout(limit, answer).await.unwrap_or_else(|_| Err(late(limit))) {
+            Ok(answer) => {
+                asked.answered();
+                answer
+            }
+            Err(lost) => {
+                asked.failed();
+                Err(unavailable(lost))
+            }
+        }
     }
 
     async fn propose_here(&self, proposal: &SignedProposal) -> Result<ProposalResponse, Failure> {
@@ -99,22 +181,24 @@ impl Inner {
         }
     }
 
+    /// What a peer answers, or that it did not.
     async fn propose_to(
         &self,
         channel: &Channel,
         peer: &Member,
         proposal: &SignedProposal,
-    ) -> Result<ProposalResponse, Failure> {
+    ) -> Result<Result<ProposalResponse, Failure>, String> {
         let endpoint = self.peer_endpoint(channel, peer);
-        let transport = self.deps.pool.get(&endpoint);
-        let transport = transport.map_err(|error| unavailable(error.to_string()))?;
+        let transport = self.deps.pool.get(&endpoint).map_err(|error| error.to_string())?;
         let limit = self.options.max_message_bytes;
         let mut client = EndorserClient::new(transport)
             .max_decoding_message_size(limit)
             .max_encoding_message_size(limit);
         match client.process_proposal(proposal.clone()).await {
-            Ok(response) => judge(response.into_inner()),
-            Err(status) => Err(unavailable(describe(&status))),
+            Ok(response) => Ok(judge(response.into_inner())),
+            // A status that comes from the other side has no cause here.
+            Err(status) if status.source().is_none() => Ok(Err(unavailable(describe(&status)))),
+            Err(status) => Err(describe(&status)),
         }
     }
 }

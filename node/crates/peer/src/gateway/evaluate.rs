@@ -42,29 +42,23 @@ impl Inner {
                 false => none,
             })
         })?;
-        let mut details = Vec::new();
-        let mut code = Code::Unavailable;
-        for peer in &peers {
-            match self.propose(&channel, peer, &proposal).await {
-                Ok(response) => return Ok(evaluated(response)),
-                Err(failure) => {
-                    tracing::debug!(
-                        endpoint = %peer.endpoint, tx_id = %request.transaction_id,
-                        reason = %failure.message, "a peer did not evaluate"
-                    );
-                    details.push(detail(peer, failure.message.clone()));
-                    code = failure.code;
-                    if !failure.retry {
-                        let message = format!(
-                            "evaluate call to endorser returned error: {}",
-                            failure.message
-                        );
-                        return Err(with_details(code, message, &details));
-                    }
-                }
+        let failures = match self
+            .propose_to_any(&channel, &peers, &proposal, |failure| !failure.retry)
+            .await
+        {
+            Ok((_, response)) => return Ok(evaluated(response)),
+            Err(failures) => failures,
+        };
+        let last = failures.last().map(|(_, failure)| failure);
+        let message = match last.filter(|failure| !failure.retry) {
+            Some(failure) => {
+                format!("evaluate call to endorser returned error: {}", failure.message)
             }
-        }
-        let message = "failed to evaluate transaction, see attached details for more info";
+            None => "failed to evaluate transaction, see attached details for more info".to_owned(),
+        };
+        let code = last.map_or(Code::Unavailable, |failure| failure.code);
+        let details: Vec<_> =
+            failures.iter().map(|(peer, failure)| detail(peer, failure.message.clone())).collect();
         Err(with_details(code, message, &details))
     }
 
@@ -72,8 +66,8 @@ impl Inner {
     fn evaluators(&self, candidates: Candidates, targets: &[String]) -> Option<Vec<Arc<Member>>> {
         let own = self.deps.acl.msp_id().as_str();
         let allowed = |org: &str| targets.is_empty() || targets.iter().any(|target| target == org);
-        let (near, far): (Vec<_>, Vec<_>) = candidates
-            .into_sorted(self.turn())
+        let (near, far): (Vec<_>, Vec<_>) = self
+            .healthy_first(candidates.into_sorted(self.turn()))
             .into_iter()
             .filter(|peer| allowed(peer.identity.claimed_msp_id().as_str()))
             .partition(|peer| peer.identity.claimed_msp_id().as_str() == own);

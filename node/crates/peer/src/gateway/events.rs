@@ -24,6 +24,7 @@ use weft_types::{BlockNumber, ParsedEnvelope, transaction::ParsedTransaction};
 
 use super::Inner;
 use crate::acl::GATEWAY_CHAINCODE_EVENTS;
+use crate::blocking::blocking;
 use crate::channel::{Channel, report};
 
 /// The stream of responses.
@@ -50,7 +51,7 @@ struct Filter {
 }
 
 impl Inner {
-    pub(super) fn chaincode_events(
+    pub(super) async fn chaincode_events(
         self: &Arc<Self>,
         signed: SignedChaincodeEventsRequest,
         permit: OwnedSemaphorePermit,
@@ -71,7 +72,7 @@ impl Inner {
             signature: signed.signature,
         };
         self.check(&channel, GATEWAY_CHAINCODE_EVENTS, &signed)?;
-        let next = start(&channel, &request)?;
+        let next = blocking(|| start(&channel, &request)).await?;
         let filter =
             Filter { chaincode: request.chaincode_id, after: request.after_transaction_id };
         let reader = Reader {
@@ -127,7 +128,8 @@ impl Reader {
                 self.gateway.check(&self.channel, GATEWAY_CHAINCODE_EVENTS, &self.signed)?;
             }
             let number = self.next;
-            let block = self.channel.block(number).map_err(|e| Status::aborted(report(&e)))?;
+            let block = self.channel.read_block(number).await;
+            let block = block.map_err(|error| Status::aborted(report(&error)))?;
             let block =
                 block.ok_or_else(|| Status::aborted(format!("block {number} is missing")))?;
             self.next += 1;

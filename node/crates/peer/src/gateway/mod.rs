@@ -11,7 +11,10 @@
 //! - This peer counts as up to date while it is not more than a few blocks behind the highest that is
 //!   known; heights of other peers are known with a delay.
 //! - An ordering service that has no leader at the moment is asked again for some seconds before the
-//!   client is told.
+//!   client is told; one call asks while the others wait ([`submit`]).
+//! - An orderer or endorser that takes longer than usual is not waited for: another one is asked as
+//!   well ([`hedge`]), and who gives no sign of life is asked last from then on ([`health`]).
+//!   Fabric's gateway gives each node the whole timeout.
 //! - Calls past the limit get RESOURCE_EXHAUSTED.
 
 pub mod broadcast;
@@ -20,6 +23,8 @@ mod endorser;
 pub mod error;
 mod evaluate;
 mod events;
+pub mod health;
+pub mod hedge;
 pub mod plan;
 pub mod request;
 mod selection;
@@ -51,6 +56,7 @@ use crate::membership::Member;
 use broadcast::Broadcasters;
 pub use endorser::{Failure, LocalEndorser, LocalRefusal};
 pub use events::EventStream;
+use health::{Delays, HealthTable};
 use submit::OrdererCache;
 
 /// What the gateway is put together from.
@@ -71,6 +77,13 @@ pub struct Deps {
     /// Ends calls that wait.
     pub shutdown: CancellationToken,
 }
+
+/// When a second orderer is asked. Orderers answer within milliseconds.
+const ORDERER_DELAYS: Delays =
+    Delays { floor: Duration::from_millis(200), ceiling: Duration::from_secs(1) };
+/// When a second endorser is asked. How long contracts take is up to them.
+const ENDORSER_DELAYS: Delays =
+    Delays { floor: Duration::from_millis(500), ceiling: Duration::from_secs(10) };
 
 /// Settings of the gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,6 +122,8 @@ struct Inner {
     options: Options,
     broadcasters: Broadcasters,
     orderers: OrdererCache,
+    orderer_health: HealthTable,
+    endorser_health: HealthTable,
     roots: Mutex<HashMap<(ChannelId, MspId), OrgRoots>>,
     turns: AtomicUsize,
 }
@@ -123,11 +138,13 @@ impl Gateway {
     /// The gateway of these parts.
     #[must_use]
     pub fn new(deps: Deps, options: Options) -> Self {
+        let orderer_health = HealthTable::new(ORDERER_DELAYS);
         let broadcasters = Broadcasters::new(
             deps.pool.clone(),
             deps.tls,
             options.broadcast_timeout,
             options.max_message_bytes,
+            orderer_health.clone(),
         );
         let places = Arc::new(Semaphore::new(options.concurrency.min(Semaphore::MAX_PERMITS)));
         let inner = Inner {
@@ -135,6 +152,8 @@ impl Gateway {
             options,
             broadcasters,
             orderers: OrdererCache::default(),
+            orderer_health,
+            endorser_health: HealthTable::new(ENDORSER_DELAYS),
             roots: Mutex::default(),
             turns: AtomicUsize::new(0),
         };
@@ -235,6 +254,6 @@ impl gateway_server::Gateway for Gateway {
         request: Request<SignedChaincodeEventsRequest>,
     ) -> Result<Response<EventStream>, Status> {
         let place = self.place("ChaincodeEvents")?;
-        self.inner.chaincode_events(request.into_inner(), place).map(Response::new)
+        self.inner.chaincode_events(request.into_inner(), place).await.map(Response::new)
     }
 }

@@ -5,6 +5,9 @@
 //! finds peers for all places, using first those that have endorsed or are being asked; what is
 //! missing is asked all at once. When a peer fails, another one takes its place; when there is none,
 //! the layout is given up. What was endorsed for one layout counts for the next.
+//!
+//! A peer that is late may still answer, but any other one is better: of the same layout, or of a
+//! later one. When there is none, it is waited for.
 
 use std::collections::BTreeMap;
 
@@ -27,6 +30,7 @@ enum PeerStatus {
     Endorsed,
     Asked,
     Untried,
+    Late,
     Failed,
 }
 
@@ -35,7 +39,6 @@ enum PeerStatus {
 pub struct Plan {
     groups: Vec<Vec<PeerIndex>>,
     layouts: Vec<BTreeMap<usize, usize>>,
-    current: usize,
     peers: Vec<PeerStatus>,
 }
 
@@ -48,7 +51,7 @@ impl Plan {
         groups: Vec<Vec<PeerIndex>>,
         layouts: Vec<BTreeMap<usize, usize>>,
     ) -> Self {
-        Self { groups, layouts, current: 0, peers: vec![PeerStatus::Untried; peers] }
+        Self { groups, layouts, peers: vec![PeerStatus::Untried; peers] }
     }
 
     /// A peer has endorsed.
@@ -59,6 +62,21 @@ impl Plan {
     /// A peer has failed and is not asked again.
     pub fn failed(&mut self, peer: PeerIndex) {
         self.set(peer, PeerStatus::Failed);
+    }
+
+    /// A peer that was asked takes long.
+    pub fn late(&mut self, peer: PeerIndex) {
+        if self.status(peer) == PeerStatus::Asked {
+            self.set(peer, PeerStatus::Late);
+        }
+    }
+
+    /// Whether some peer that was not asked could take this one's place.
+    #[must_use]
+    pub fn has_other(&self, peer: PeerIndex) -> bool {
+        let mut after = self.clone();
+        after.late(peer);
+        matches!(after.step(), Step::Ask(peers) if !peers.is_empty())
     }
 
     fn set(&mut self, peer: PeerIndex, status: PeerStatus) {
@@ -73,34 +91,36 @@ impl Plan {
 
     /// What to do now. Peers that are to be asked count as asked from here on.
     pub fn step(&mut self) -> Step {
-        while let Some(layout) = self.layouts.get(self.current) {
-            let Some(chosen) = self.fill(layout) else {
-                self.current += 1;
-                continue;
-            };
-            let with = |status| {
-                let chosen = chosen.iter().copied();
-                chosen.filter(|peer| self.status(*peer) == status).collect::<Vec<_>>()
-            };
-            let untried = with(PeerStatus::Untried);
-            if untried.is_empty() && with(PeerStatus::Asked).is_empty() {
-                return Step::Done(chosen);
-            }
-            for peer in &untried {
-                self.set(*peer, PeerStatus::Asked);
-            }
-            return Step::Ask(untried);
+        let Some(chosen) = self.choose() else { return Step::Exhausted };
+        let with = |status| {
+            let chosen = chosen.iter().copied();
+            chosen.filter(|peer| self.status(*peer) == status).collect::<Vec<_>>()
+        };
+        if with(PeerStatus::Endorsed).len() == chosen.len() {
+            return Step::Done(chosen);
         }
-        Step::Exhausted
+        let untried = with(PeerStatus::Untried);
+        for peer in &untried {
+            self.set(*peer, PeerStatus::Asked);
+        }
+        Step::Ask(untried)
     }
 
-    /// Peers for all places of a layout; `None` when there are not enough.
-    fn fill(&self, layout: &BTreeMap<usize, usize>) -> Option<Vec<PeerIndex>> {
+    /// Peers for the first layout that needs none that are late, else for the first one.
+    fn choose(&self) -> Option<Vec<PeerIndex>> {
+        let with = |worst| self.layouts.iter().find_map(|layout| self.fill(layout, worst));
+        with(PeerStatus::Untried).or_else(|| with(PeerStatus::Late))
+    }
+
+    /// Peers for all places of a layout, none worse than `limit`; `None` when there are not enough.
+    fn fill(&self, layout: &BTreeMap<usize, usize>, limit: PeerStatus) -> Option<Vec<PeerIndex>> {
         let places: Vec<usize> =
             layout.iter().flat_map(|(group, count)| std::iter::repeat_n(*group, *count)).collect();
         let mut matching = Matching { plan: self, places: &places, taken: BTreeMap::new() };
         // A peer that has a place keeps one, so those that come first are used as far as they can.
-        for worst in [PeerStatus::Endorsed, PeerStatus::Asked, PeerStatus::Untried] {
+        let worsts =
+            [PeerStatus::Endorsed, PeerStatus::Asked, PeerStatus::Untried, PeerStatus::Late];
+        for worst in worsts.into_iter().filter(|worst| *worst <= limit) {
             for place in 0..places.len() {
                 if !matching.taken.values().any(|taken| *taken == place) {
                     matching.find(place, worst, &mut vec![false; self.peers.len()]);

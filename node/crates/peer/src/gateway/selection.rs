@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::Inner;
 use super::plan::Plan;
 use crate::channel::Channel;
@@ -33,6 +35,13 @@ impl Inner {
         Candidates(having(membership.fresh_channel_peers(channel)))
     }
 
+    /// The same peers, those that answer first.
+    pub(super) fn healthy_first(&self, mut peers: Vec<Arc<Member>>) -> Vec<Arc<Member>> {
+        let now = Instant::now();
+        peers.sort_by_cached_key(|peer| self.endorser_health.standing(&peer.endpoint, now));
+        peers
+    }
+
     /// Turns who could endorse into whom to ask. `first` has endorsed; equal choices go by `turn`.
     pub(super) fn plan(
         &self,
@@ -58,7 +67,7 @@ impl Inner {
                 .iter()
                 .filter_map(|peer| heights.get(&peer.id).map(|height| (*height, Arc::clone(peer))));
             let mut indices = Vec::new();
-            for member in sorted(known.collect(), turn) {
+            for member in self.healthy_first(sorted(known.collect(), turn)) {
                 let index = peers.iter().position(|known| known.id == member.id);
                 indices.push(index.unwrap_or_else(|| {
                     peers.push(member);

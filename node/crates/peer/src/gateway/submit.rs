@@ -1,6 +1,16 @@
 //! `Submit`: hands a transaction to the ordering service (Fabric: internal/pkg/gateway/submit.go).
+//!
+//! One orderer is asked, the one that took the last transaction. When it fails, or does not answer
+//! for the delay of [`super::health`], the next one is asked as well, and the first answer counts. So
+//! two orderers may order one transaction: the second copy is invalid (DUPLICATE_TXID), and clients
+//! are told of the first. That is rare: an orderer that answers others, only slowly, costs a second
+//! copy for one transaction in [`super::health::Budget::ONE_IN`] at most.
+//!
+//! While no orderer of a channel has a leader, one call at a time asks again ([`Gate`]); the others
+//! wait for it, as every refusal ends the stream on which their transactions are.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -8,7 +18,8 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use parking_lot::Mutex;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tonic::{Code, Status};
 use weft_config::Bundle;
 use weft_config::consensus::Consensus;
@@ -18,15 +29,18 @@ use weft_protos::orderer::BroadcastResponse;
 use weft_types::ChannelId;
 
 use super::Inner;
+use super::broadcast::until;
 use super::error::with_details;
+use super::hedge::{Race, Step};
 use crate::channel::Channel;
 use crate::deliver_client::OrdererEndpoint;
 
-/// How long an ordering service without a leader is given to elect one.
+/// How long an ordering service without a leader is given to elect one: this, or so many election
+/// timeouts where that is more.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Waits in between.
-const MIN_WAIT: Duration = Duration::from_millis(100);
-const MAX_WAIT: Duration = Duration::from_secs(1);
+const ELECTIONS: u32 = 3;
+/// How often it is asked meanwhile.
+const RETRY: Duration = Duration::from_millis(50);
 
 /// What a BFT orderer answers that has the transaction already.
 const ALREADY_THERE: &str = "failed to submit request: request already exists";
@@ -37,6 +51,31 @@ pub(super) struct Orderers {
     list: Vec<Target>,
     /// The one that took the last transaction.
     good: AtomicUsize,
+    gate: Gate,
+}
+
+/// Lets one call at a time try while no orderer can take transactions.
+struct Gate {
+    shut: watch::Sender<bool>,
+    turn: Semaphore,
+}
+
+/// The orderers that a transaction is brought to, and what came of it.
+struct Round<'a> {
+    orderers: &'a Orderers,
+    race: Race,
+    attempts: FuturesUnordered<Trying<'a>>,
+    failed: BTreeMap<usize, ErrorDetail>,
+}
+
+type Trying<'a> = Pin<Box<dyn Future<Output = (usize, Attempt)> + Send + 'a>>;
+
+/// How a round ended.
+enum Ended {
+    Accepted,
+    Refused(Status),
+    /// Nobody could.
+    Failed,
 }
 
 #[derive(Clone)]
@@ -80,9 +119,9 @@ impl Inner {
         if orderers.list.is_empty() {
             return Err(Status::unavailable("no orderer nodes available"));
         }
-        let submitted = match orderer.consensus {
+        let submitted = match &orderer.consensus {
             Consensus::Bft(_) => self.submit_to_all(&orderers, &envelope).await,
-            _ => self.submit_to_one(&orderers, &envelope).await,
+            consensus => self.submit_to_one(&orderers, &envelope, patience(consensus)).await,
         };
         submitted.map(|()| SubmitResponse {})
     }
@@ -107,43 +146,144 @@ impl Inner {
         let own = self.deps.endorsers.membership().own().id.0;
         let start = own.iter().fold(0_usize, |sum, byte| sum.wrapping_add(usize::from(*byte)));
         let good = AtomicUsize::new(start % list.len().max(1));
-        let orderers = Arc::new(Orderers { config: bundle.sequence(), list, good });
+        let orderers =
+            Arc::new(Orderers { config: bundle.sequence(), list, good, gate: Gate::new() });
         cache.insert(channel.id().clone(), Arc::clone(&orderers));
         orderers
     }
 
     /// One orderer is enough: the last good one, else the next.
-    async fn submit_to_one(&self, orderers: &Orderers, envelope: &Envelope) -> Result<(), Status> {
-        let begun = Instant::now();
-        let mut wait = MIN_WAIT;
+    async fn submit_to_one(
+        &self,
+        orderers: &Orderers,
+        envelope: &Envelope,
+        patience: Duration,
+    ) -> Result<(), Status> {
+        self.orderer_health.earn();
+        let deadline = Instant::now() + patience.min(self.options.broadcast_timeout);
+        let mut round = Round {
+            orderers,
+            race: Race::new(self.order(orderers)),
+            attempts: FuturesUnordered::new(),
+            failed: BTreeMap::new(),
+        };
         loop {
-            let mut details = Vec::new();
-            let mut patient = false;
-            let good = orderers.good.load(Ordering::Relaxed);
-            for turn in 0..orderers.list.len() {
-                let index = (good + turn) % orderers.list.len();
-                let Some(target) = orderers.list.get(index) else { continue };
-                match self.attempt(target, envelope).await {
-                    Attempt::Accepted => {
-                        if turn > 0 {
-                            orderers.good.store(index, Ordering::Relaxed);
-                        }
-                        return Ok(());
-                    }
-                    Attempt::Refused(status) => return Err(status),
-                    Attempt::Failed { detail, soon } => {
-                        details.push(detail);
-                        patient |= soon;
-                    }
+            // A turn is held until the round is over.
+            let (ended, _turn) = match self.enter(&mut round, deadline).await {
+                Ok(turn) => (self.round(&mut round, envelope).await, turn),
+                Err(ended) => (ended, None),
+            };
+            match ended {
+                Ended::Accepted => {
+                    orderers.gate.open();
+                    return Ok(());
+                }
+                Ended::Refused(status) => return Err(status),
+                Ended::Failed if Instant::now() < deadline && round.race.again() => {
+                    orderers.gate.shut();
+                }
+                Ended::Failed => {
+                    let message = "no orderers could successfully process transaction";
+                    let details: Vec<_> = round.failed.into_values().collect();
+                    return Err(with_details(Code::Unavailable, message, &details));
                 }
             }
-            let left = PATIENCE.min(self.options.broadcast_timeout).checked_sub(begun.elapsed());
-            if !patient || left.is_none_or(|left| left < wait) {
-                let message = "no orderers could successfully process transaction";
-                return Err(with_details(Code::Unavailable, message, &details));
+        }
+    }
+
+    /// Waits for leave to ask, and meanwhile for those who were asked before.
+    async fn enter<'a>(
+        &self,
+        round: &mut Round<'a>,
+        deadline: Instant,
+    ) -> Result<Option<SemaphorePermit<'a>>, Ended> {
+        let gate = &round.orderers.gate;
+        let mut pass = pin!(timeout_at(deadline, gate.pass()));
+        loop {
+            tokio::select! {
+                biased;
+                Some((index, attempt)) = round.attempts.next() => {
+                    if let Some(ended) = self.note(round, index, attempt) {
+                        return Err(ended);
+                    }
+                }
+                pass = &mut pass => return pass.map_err(|_| Ended::Failed),
             }
-            sleep(wait).await;
-            wait = (wait * 2).min(MAX_WAIT);
+        }
+    }
+
+    /// The orderers, those in good health first, from the last good one on.
+    fn order(&self, orderers: &Orderers) -> Vec<usize> {
+        let now = Instant::now();
+        let good = orderers.good.load(Ordering::Relaxed);
+        let standing = |index: &usize| {
+            let target = orderers.list.get(*index);
+            target.map(|target| self.orderer_health.standing(&target.endpoint.address, now))
+        };
+        let mut order: Vec<_> = (0..orderers.list.len()).collect();
+        let first = good % order.len().max(1);
+        order.rotate_left(first);
+        order.sort_by_key(standing);
+        order
+    }
+
+    /// Asks orderers until one takes the transaction or none is left to ask.
+    async fn round<'a>(&'a self, round: &mut Round<'a>, envelope: &'a Envelope) -> Ended {
+        loop {
+            let now = Instant::now();
+            let wait = match round.race.step(now) {
+                Step::Over => return Ended::Failed,
+                Step::Ask(next) => {
+                    self.ask(round, next, envelope);
+                    continue;
+                }
+                Step::Hedge { late, next } => {
+                    match self.orderer_health.may_hedge(round.address(late), now) {
+                        true => self.ask(round, next, envelope),
+                        false => round.race.postponed(now),
+                    }
+                    continue;
+                }
+                Step::Wait(until) => until,
+            };
+            tokio::select! {
+                Some((index, attempt)) = round.attempts.next() => {
+                    if let Some(ended) = self.note(round, index, attempt) {
+                        return ended;
+                    }
+                }
+                () = until(wait) => {}
+            }
+        }
+    }
+
+    fn ask<'a>(&'a self, round: &mut Round<'a>, index: usize, envelope: &'a Envelope) {
+        let Some(target) = round.orderers.list.get(index) else {
+            return round.race.failed(index, false);
+        };
+        let now = Instant::now();
+        let delay = self.orderer_health.delay(&target.endpoint.address, now);
+        round.race.asked(index, now, delay);
+        let attempt = async move { (index, self.attempt(target, envelope).await) };
+        round.attempts.push(Box::pin(attempt));
+    }
+
+    /// Notes what came of an attempt; the end, if it is.
+    fn note(&self, round: &mut Round<'_>, index: usize, attempt: Attempt) -> Option<Ended> {
+        match attempt {
+            Attempt::Accepted => {
+                for slower in round.race.overtaken_by(index) {
+                    self.orderer_health.overtaken(round.address(slower));
+                }
+                round.orderers.good.store(index, Ordering::Relaxed);
+                Some(Ended::Accepted)
+            }
+            Attempt::Refused(status) => Some(Ended::Refused(status)),
+            Attempt::Failed { detail, soon } => {
+                round.race.failed(index, soon);
+                round.failed.insert(index, detail);
+                None
+            }
         }
     }
 
@@ -196,7 +336,9 @@ impl Inner {
         }
         let text = unsuccessful(&answer);
         tracing::debug!(orderer = %target.endpoint.address, reason = %text, "an orderer refused");
-        if (400..500).contains(&answer.status) {
+        // An orderer of the channel that does not have it now says nothing about the transaction.
+        let missing = answer.status == i32::from(common::Status::NotFound);
+        if (400..500).contains(&answer.status) && !missing {
             return Attempt::Refused(Status::aborted(text));
         }
         let soon = answer.status == i32::from(common::Status::ServiceUnavailable);
@@ -204,9 +346,52 @@ impl Inner {
     }
 }
 
+impl Gate {
+    fn new() -> Self {
+        Self { shut: watch::Sender::new(false), turn: Semaphore::new(1) }
+    }
+
+    /// Waits until the gate is open, or it is this call's turn to try.
+    async fn pass(&self) -> Option<SemaphorePermit<'_>> {
+        let mut shut = self.shut.subscribe();
+        let opened = async { shut.wait_for(|shut| !shut).await.is_ok() };
+        let turn = tokio::select! {
+            biased;
+            _ = opened => return None,
+            turn = self.turn.acquire() => turn.ok(),
+        };
+        sleep(RETRY).await;
+        turn
+    }
+
+    fn shut(&self) {
+        self.shut.send_if_modified(|shut| !std::mem::replace(shut, true));
+    }
+
+    fn open(&self) {
+        self.shut.send_if_modified(|shut| std::mem::replace(shut, false));
+    }
+}
+
+impl Round<'_> {
+    fn address(&self, index: usize) -> &str {
+        self.orderers.list.get(index).map_or("", |target| &target.endpoint.address)
+    }
+}
+
 impl Target {
     fn detail(&self, message: String) -> ErrorDetail {
         ErrorDetail { address: self.endpoint.address.clone(), msp_id: self.msp_id.clone(), message }
+    }
+}
+
+fn patience(consensus: &Consensus) -> Duration {
+    match consensus {
+        Consensus::Raft(raft) => {
+            let election = raft.options.tick_interval.saturating_mul(raft.options.election_tick);
+            PATIENCE.max(election.saturating_mul(ELECTIONS))
+        }
+        _ => PATIENCE,
     }
 }
 

@@ -17,6 +17,7 @@ use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 use weft_peer::deliver_client::OrdererEndpoint;
 use weft_peer::gateway::broadcast::Broadcasters;
+use weft_peer::gateway::health::{Delays, HealthTable, Standing};
 use weft_protos::common::{self, Envelope};
 use weft_protos::orderer::atomic_broadcast_server::{AtomicBroadcast, AtomicBroadcastServer};
 use weft_protos::orderer::{BroadcastResponse, DeliverResponse};
@@ -117,7 +118,13 @@ impl Orderer {
 }
 
 fn broadcasters() -> Broadcasters {
-    Broadcasters::new(pool(), false, Duration::from_secs(2), 1 << 20)
+    within(Duration::from_secs(2)).0
+}
+
+fn within(timeout: Duration) -> (Broadcasters, HealthTable) {
+    let delays = Delays { floor: Duration::from_millis(50), ceiling: Duration::from_secs(1) };
+    let health = HealthTable::new(delays);
+    (Broadcasters::new(pool(), false, timeout, 1 << 20, health.clone()), health)
 }
 
 fn envelope(number: usize) -> Envelope {
@@ -183,13 +190,28 @@ async fn a_stream_that_worked_is_opened_anew_for_what_was_on_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_orderer_is_told_in_time() {
     let (orderer, endpoint) = Orderer::start().await;
-    let lanes = Broadcasters::new(pool(), false, Duration::from_millis(200), 1 << 20);
+    let (lanes, _) = within(Duration::from_millis(200));
     orderer.script([Answer::Silence]);
     let error = lanes.send(&endpoint, envelope(0)).await.unwrap_err();
     assert!(error.to_string().contains("no answer"), "{error}");
     orderer.script([]);
     until(|| orderer.script.lock().is_empty()).await;
     assert!(lanes.send(&endpoint, envelope(1)).await.is_ok());
+}
+
+/// What was learnt is not lost with the caller.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_gives_up_first_leaves_the_orderer_suspect() {
+    let (orderer, endpoint) = Orderer::start().await;
+    let (lanes, health) = within(Duration::from_secs(20));
+    let standing = || health.standing(&endpoint.address, tokio::time::Instant::now());
+    lanes.send(&endpoint, envelope(0)).await.unwrap();
+    assert_eq!(standing(), Standing::Healthy);
+    orderer.script([Answer::Silence]);
+    let gave_up = lanes.send(&endpoint, envelope(1));
+    tokio::time::timeout(Duration::from_millis(1), gave_up).await.unwrap_err();
+    until(|| standing() == Standing::Suspect).await;
+    assert!(health.may_hedge(&endpoint.address, tokio::time::Instant::now()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -68,8 +68,14 @@ fn endorsers(envelope: &Envelope) -> Vec<String> {
 
 /// Two peers of different organizations and one more of the second, and `asset` under a policy.
 async fn network(policy: &str) -> (World, Node, Node, Node) {
+    network_within(policy, Duration::from_secs(2)).await
+}
+
+/// The same with another time for endorsers to answer the first peer.
+async fn network_within(policy: &str, limit: Duration) -> (World, Node, Node, Node) {
     let world = World::new().await;
-    let a = Node::start(&world, 1, "peer0", &[]).await;
+    let options = gateway::Options { endorsement_timeout: limit, ..gateway::Options::default() };
+    let a = Node::start_with(&world, 1, "peer0", &[], options).await;
     let b = Node::start(&world, 2, "peer0", &[&a]).await;
     let c = Node::start(&world, 2, "peer1", &[&a]).await;
     let mut draft = Draft::new("asset");
@@ -146,6 +152,29 @@ async fn a_peer_that_is_gone_or_silent_is_replaced() {
         let envelope = endorse(&a, proposal(&world).signed, &[]).await.unwrap();
         assert_eq!(endorsers(&envelope), ["Org1MSP", "Org2MSP"]);
     }
+}
+
+/// The time that an endorser has is far longer than the test may take.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_endorser_is_not_waited_for() {
+    let (world, a, b, c) = network_within(BOTH, Duration::from_secs(3600)).await;
+    let all_hang = || std::iter::repeat_n(Script::Hang, 100);
+    let calls = async {
+        b.endorser.script(all_hang());
+        // Whoever is asked first; afterwards it is known to be silent.
+        for _ in 0..4 {
+            let envelope = endorse(&a, proposal(&world).signed, &[]).await.unwrap();
+            assert_eq!(endorsers(&envelope), ["Org1MSP", "Org2MSP"]);
+            let named = endorse(&a, proposal(&world).signed, &["Org2MSP"]).await.unwrap();
+            assert_eq!(endorsers(&named), ["Org2MSP"]);
+        }
+        assert!(b.endorser.asked() < 8, "a silent peer is asked last");
+        // The first endorsement, and answers without one.
+        a.endorser.script(all_hang());
+        assert_eq!(evaluate(&a, proposal(&world).signed, &[]).await.unwrap(), "ok");
+    };
+    tokio::time::timeout(Duration::from_secs(60), calls).await.unwrap();
+    assert!(c.endorser.asked() > 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,6 +11,8 @@ mod broadcast;
 mod calls;
 mod discovery;
 mod events;
+mod health;
+mod hedge;
 mod membership;
 mod node;
 mod plan;

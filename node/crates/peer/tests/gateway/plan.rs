@@ -106,6 +106,49 @@ fn an_endorsement_moves_to_the_group_where_it_is_needed() {
     assert_eq!(run("A:0,1 B:0", "A B", &[0], &[]), "ask [1], done [0, 1]");
 }
 
+fn asks(plan: &mut Plan, expected: &[usize]) {
+    assert_eq!(plan.step(), Step::Ask(expected.to_vec()));
+}
+
+#[test]
+fn another_of_the_group_is_asked_for_one_that_is_late_and_either_counts() {
+    for first in [1, 2] {
+        let mut plan = Plan::new(3, groups("A:0 B:1,2"), layouts("A B"));
+        plan.endorsed(0);
+        asks(&mut plan, &[1]);
+        assert!(plan.has_other(1));
+        plan.late(1);
+        asks(&mut plan, &[2]);
+        plan.endorsed(first);
+        assert_eq!(plan.step(), Step::Done(vec![0, first]));
+    }
+}
+
+#[test]
+fn a_later_layout_is_better_than_one_that_is_late() {
+    let mut plan = Plan::new(3, groups("A:0 B:1 C:2"), layouts("A B|A C"));
+    plan.endorsed(0);
+    asks(&mut plan, &[1]);
+    plan.late(1);
+    asks(&mut plan, &[2]);
+    plan.failed(2);
+    // Nobody is left but the one that is late.
+    asks(&mut plan, &[]);
+    assert!(!plan.has_other(1));
+    plan.endorsed(1);
+    assert_eq!(plan.step(), Step::Done(vec![0, 1]));
+}
+
+#[test]
+fn one_that_is_late_and_fails_has_failed() {
+    let mut plan = Plan::new(1, groups("A:0"), layouts("A"));
+    asks(&mut plan, &[0]);
+    plan.late(0);
+    asks(&mut plan, &[]);
+    plan.failed(0);
+    assert_eq!(plan.step(), Step::Exhausted);
+}
+
 #[test]
 fn an_empty_layout_is_enough() {
     let mut plan = Plan::new(1, vec![vec![0]], vec![BTreeMap::new()]);
@@ -120,6 +163,7 @@ proptest! {
         wanted in prop::collection::vec(
             prop::collection::btree_map(0_usize..3, 1_usize..3, 1..3), 1..4),
         bad in prop::collection::btree_set(0_usize..6, 0..5),
+        mut late in prop::collection::btree_set(0_usize..6, 0..5),
     ) {
         let lists: Vec<Vec<usize>> = groups.iter().map(|g| g.iter().copied().collect()).collect();
         let mut plan = Plan::new(6, lists, wanted.clone());
@@ -134,7 +178,14 @@ proptest! {
                     }
                     prop_assert!(!open.is_empty(), "waits for nobody");
                     let peer = open.remove(0);
-                    if bad.contains(&peer) { plan.failed(peer) } else { plan.endorsed(peer) }
+                    if late.remove(&peer) {
+                        plan.late(peer);
+                        open.push(peer);
+                    } else if bad.contains(&peer) {
+                        plan.failed(peer);
+                    } else {
+                        plan.endorsed(peer);
+                    }
                 }
                 Step::Done(peers) => break Some(peers),
                 Step::Exhausted => break None,

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tonic::{Code, Status};
 use weft_config::Endpoint;
 use weft_config::genesis;
+use weft_peer::gateway;
 use weft_peer::gateway::error::details;
 use weft_protos::common::{self, Envelope};
 use weft_protos::gateway::SubmitRequest;
@@ -17,6 +18,15 @@ use crate::world::World;
 
 /// A node on a channel that these orderers order.
 async fn network(orderers: u16, bft: bool) -> (World, Node, Vec<Orderer>) {
+    network_within(orderers, bft, Duration::from_secs(2)).await
+}
+
+/// The same with another time for an orderer to answer.
+async fn network_within(
+    orderers: u16,
+    bft: bool,
+    broadcast_timeout: Duration,
+) -> (World, Node, Vec<Orderer>) {
     let world = World::new().await;
     let mut network = Network {
         orderer_org: world.network.orderer_org.clone(),
@@ -36,7 +46,8 @@ async fn network(orderers: u16, bft: bool) -> (World, Node, Vec<Orderer>) {
         true => network.bft_profile("other"),
         false => network.profile("other"),
     };
-    let node = Node::start(&world, 1, "peer0", &[]).await;
+    let options = gateway::Options { broadcast_timeout, ..gateway::Options::default() };
+    let node = Node::start_with(&world, 1, "peer0", &[], options).await;
     node.peer.channels.join(genesis::block(&profile).unwrap()).await.unwrap();
     (world, node, fakes)
 }
@@ -83,6 +94,70 @@ async fn stays_with_an_orderer_that_works() {
     let mut counts: Vec<_> = orderers.iter().map(|orderer| orderer.taken.lock().len()).collect();
     counts.sort_unstable();
     assert_eq!(counts, [0, 5, 5]);
+}
+
+/// The time that an orderer has is far longer than the test may take.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_orderer_is_not_waited_for() {
+    let (_world, node, orderers) = network_within(3, false, Duration::from_secs(3600)).await;
+    submit(&node, "other").await.unwrap();
+    let at = orderers.iter().position(|orderer| !orderer.taken.lock().is_empty()).unwrap();
+    script(&orderers[at..=at], &[Answer::Silence; 64]);
+    let calls = async {
+        for _ in 0..50 {
+            submit(&node, "other").await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), calls).await.unwrap();
+    // Each was taken once, and the silent one was not asked again and again.
+    assert_eq!(taken(&orderers), 51);
+    assert!(orderers[at].script.lock().len() > 50, "{}", orderers[at].script.lock().len());
+}
+
+/// While nobody leads, the calls do not all ask; when somebody does, all of them are served.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_call_asks_for_all_while_there_is_no_leader() {
+    let (_world, node, orderers) = network(2, false).await;
+    submit(&node, "other").await.unwrap();
+    script(&orderers, &[UNAVAILABLE; 1000]);
+    let first = submit(&node, "other");
+    let (mut first, others) = (std::pin::pin!(first), 40);
+    // Until it is known that nobody leads.
+    tokio::select! {
+        answer = &mut first => panic!("{answer:?}"),
+        () = crate::node::until(|| asked(&orderers) >= 4) => {}
+    }
+    let before = asked(&orderers);
+    let calls = futures::future::join_all((0..others).map(|_| submit(&node, "other")));
+    let (mut calls, rounds) = (std::pin::pin!(calls), 6);
+    tokio::select! {
+        _ = &mut first => panic!("nobody leads"),
+        _ = &mut calls => panic!("nobody leads"),
+        () = crate::node::until(|| asked(&orderers) >= before + 2 * rounds) => {}
+    }
+    // More calls than questions: most have not asked at all.
+    assert!(asked(&orderers) - before < others, "{}", asked(&orderers) - before);
+    script(&orderers, &[]);
+    first.await.unwrap();
+    for answer in calls.await {
+        answer.unwrap();
+    }
+    assert_eq!(taken(&orderers), 1 + 1 + others);
+}
+
+/// Of the answers that a script of a thousand held.
+fn asked(orderers: &[Orderer]) -> usize {
+    orderers.iter().map(|orderer| 1000 - orderer.script.lock().len()).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_orderer_without_the_channel_is_passed_over() {
+    let (_world, node, orderers) = network(2, false).await;
+    submit(&node, "other").await.unwrap();
+    let at = orderers.iter().position(|orderer| !orderer.taken.lock().is_empty()).unwrap();
+    script(&orderers[at..=at], &[Answer::Status(common::Status::NotFound)]);
+    submit(&node, "other").await.unwrap();
+    assert_eq!(orderers[1 - at].taken.lock().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

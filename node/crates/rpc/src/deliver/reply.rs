@@ -15,7 +15,7 @@ use super::{DataType, SeekRequest};
 
 /// Wraps what a Deliver method sends. `C` is the channel, for replies that need more than the
 /// block.
-pub trait Reply<C>: Send + Sync + 'static {
+pub trait Reply<C: Sync>: Send + Sync + 'static {
     /// The response message.
     type Message: prost::Message + 'static;
 
@@ -25,7 +25,7 @@ pub trait Reply<C>: Send + Sync + 'static {
     /// The response that ends a request.
     fn status(&self, status: Status) -> Self::Message;
 
-    /// The response with a block.
+    /// The response with a block. What else it holds may have to be read.
     ///
     /// # Errors
     /// A status that ends the request.
@@ -34,14 +34,14 @@ pub trait Reply<C>: Send + Sync + 'static {
         channel: &C,
         request: &SeekRequest,
         block: Block,
-    ) -> Result<Self::Message, Status>;
+    ) -> impl Future<Output = Result<Self::Message, Status>> + Send;
 }
 
 /// `orderer.AtomicBroadcast/Deliver`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OrdererReply;
 
-impl<C> Reply<C> for OrdererReply {
+impl<C: Sync> Reply<C> for OrdererReply {
     type Message = orderer::DeliverResponse;
 
     fn data_type(&self) -> DataType {
@@ -53,7 +53,7 @@ impl<C> Reply<C> for OrdererReply {
         orderer::DeliverResponse { r#type: Some(content) }
     }
 
-    fn block(&self, _: &C, _: &SeekRequest, block: Block) -> Result<Self::Message, Status> {
+    async fn block(&self, _: &C, _: &SeekRequest, block: Block) -> Result<Self::Message, Status> {
         let content = orderer::deliver_response::Type::Block(block);
         Ok(orderer::DeliverResponse { r#type: Some(content) })
     }
@@ -63,7 +63,7 @@ impl<C> Reply<C> for OrdererReply {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct BlockReply;
 
-impl<C> Reply<C> for BlockReply {
+impl<C: Sync> Reply<C> for BlockReply {
     type Message = peer::DeliverResponse;
 
     fn data_type(&self) -> DataType {
@@ -74,7 +74,7 @@ impl<C> Reply<C> for BlockReply {
         peer_status(status)
     }
 
-    fn block(&self, _: &C, _: &SeekRequest, block: Block) -> Result<Self::Message, Status> {
+    async fn block(&self, _: &C, _: &SeekRequest, block: Block) -> Result<Self::Message, Status> {
         let content = peer::deliver_response::Type::Block(block);
         Ok(peer::DeliverResponse { r#type: Some(content) })
     }
@@ -84,7 +84,7 @@ impl<C> Reply<C> for BlockReply {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct FilteredReply;
 
-impl<C> Reply<C> for FilteredReply {
+impl<C: Sync> Reply<C> for FilteredReply {
     type Message = peer::DeliverResponse;
 
     fn data_type(&self) -> DataType {
@@ -95,7 +95,12 @@ impl<C> Reply<C> for FilteredReply {
         peer_status(status)
     }
 
-    fn block(&self, _: &C, request: &SeekRequest, block: Block) -> Result<Self::Message, Status> {
+    async fn block(
+        &self,
+        _: &C,
+        request: &SeekRequest,
+        block: Block,
+    ) -> Result<Self::Message, Status> {
         let filtered = filtered_block(request.channel(), &block);
         let content = peer::deliver_response::Type::FilteredBlock(filtered);
         Ok(peer::DeliverResponse { r#type: Some(content) })

@@ -123,7 +123,7 @@ impl<S: DeliverSource, R: Reply<S::Channel>> Session<S, R> {
             watched.wait_for(channel, number, range, &mut access).await?;
             let block = self.fetch(channel, number, range.headers_only).await?;
             access.check(channel, &mut watched.sequence)?;
-            let message = self.reply.block(channel, request, block)?;
+            let message = self.reply.block(channel, request, block).await?;
             self.sender.send(message).await?;
             if let Some(metrics) = &self.options.metrics {
                 let labels = [request.channel(), access.data.as_str()];
