@@ -2,6 +2,7 @@
 //! transaction's way through it.
 
 pub mod acl;
+pub mod blocking;
 pub mod chaincode;
 pub mod channel;
 pub mod commit;
