@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use weft_ledger::kv::column::PEER_COLUMNS;
 use weft_ops::health::Health;
 use weft_ops::{logging, metrics};
-use weft_peer::peer::{Peer, PeerOptions};
+use weft_peer::peer::{Peer, PeerOptions, contract_tls};
 use weft_settings::{PeerSettings, ignored_overrides};
 use weft_types::ChannelId;
 
@@ -43,8 +43,11 @@ pub async fn run(args: NodeArgs) -> anyhow::Result<()> {
     let stores = RocksStores::new(&settings.data_dir, PEER_COLUMNS, &settings.storage);
     let existing = stores.list().context("failed to list the ledgers")?;
     let open = move |channel: &ChannelId| stores.open(channel);
+    let contract_tls = contract_tls(&settings)
+        .context("failed to load the authorities of contracts' certificates")?;
     let options = PeerOptions {
         tls,
+        contract_tls,
         identity,
         local_msp,
         stores: Arc::new(open),
