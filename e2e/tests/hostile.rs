@@ -103,8 +103,13 @@ async fn garbage_gets_an_answer_on_every_service() {
     let ports = ORDERER.iter().map(|path| (&orderer, &orderer.grpc, *path));
     let ports = ports.chain(PEER.iter().map(|path| (&peer, &peer.grpc, *path)));
     for (node, address, path) in ports.chain([(&peer, &peer.extra, REGISTER)]) {
-        // For Step, in the name of a consenter: others are refused before anything is read.
-        let client = consenter.clone().filter(|_| path == STEP);
+        // For Step, in the name of a consenter: others are refused before anything is read. The port
+        // of contracts wants a certificate of the peer's own organization.
+        let client = match path {
+            STEP => consenter.clone(),
+            REGISTER => Some(node_tls(&peer)),
+            _ => None,
+        };
         let channel = channel(&network, node, address, client);
         for message in &messages {
             let shown = &message[..message.len().min(40)];

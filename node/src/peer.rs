@@ -7,7 +7,7 @@ use weft_channels::Stores as _;
 use weft_ledger::kv::column::PEER_COLUMNS;
 use weft_ops::health::Health;
 use weft_ops::{logging, metrics};
-use weft_peer::peer::{Peer, PeerOptions};
+use weft_peer::peer::{Peer, PeerOptions, contract_tls};
 use weft_settings::{PeerSettings, ignored_overrides};
 
 use crate::NodeArgs;
@@ -42,8 +42,11 @@ pub async fn run(args: NodeArgs) -> anyhow::Result<()> {
         OperationsPort::start(&settings.operations, &settings.tls, &settings.limits, shown).await?;
     let stores = RocksStores::new(&settings.data_dir, PEER_COLUMNS, &settings.storage);
     let existing = stores.list().context("failed to list the ledgers")?;
+    let contract_tls = contract_tls(&settings)
+        .context("failed to load the authorities of contracts' certificates")?;
     let options = PeerOptions {
         tls,
+        contract_tls,
         identity,
         local_msp,
         stores: Arc::new(stores),

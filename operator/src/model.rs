@@ -223,6 +223,8 @@ pub enum Program {
     Address(String),
     /// A container image.
     Image(String),
+    /// Processes that somebody else runs and that register with the peers.
+    Registers,
 }
 
 /// Who must endorse a contract's transactions.
@@ -662,24 +664,26 @@ impl Checker {
     }
 
     fn program(&mut self, object: &ObjectId, spec: &api::ChaincodeSpec) -> Option<Program> {
-        match (&spec.command, &spec.address, &spec.image) {
-            (Some(command), None, None) if !command.is_empty() => {
+        match (&spec.command, &spec.address, &spec.image, spec.register) {
+            (Some(command), None, None, false) if !command.is_empty() => {
                 Some(Program::Command(command.clone()))
             }
-            (Some(_), None, None) => {
+            (Some(_), None, None, false) => {
                 self.problem(object, "spec.command", "must name a program");
                 None
             }
-            (None, Some(address), None) => {
+            (None, Some(address), None, false) => {
                 if !is_host_port(address) {
                     let message = format!("{address:?} is not host:port");
                     self.problem(object, "spec.address", message);
                 }
                 Some(Program::Address(address.clone()))
             }
-            (None, None, Some(image)) => Some(Program::Image(image.clone())),
+            (None, None, Some(image), false) => Some(Program::Image(image.clone())),
+            (None, None, None, true) => Some(Program::Registers),
             _ => {
-                self.problem(object, "spec", "set exactly one of command, address and image");
+                let message = "set exactly one of command, address, image and register";
+                self.problem(object, "spec", message);
                 None
             }
         }

@@ -54,6 +54,8 @@ fn every_rule_names_its_object_and_field() {
     check("OR('Org1MSP.peer', 'Org2MSP.peer')", "OR('Org1MSP.peer'", "spec.endorsementPolicy");
     check("command: [asset-contract]", "address: nowhere", "\"nowhere\" is not host:port");
     check("command: [asset-contract]", "image: a\n  address: a:1", "exactly one of");
+    check("command: [asset-contract]", "address: a:1\n  register: true", "exactly one of");
+    check("command: [asset-contract]", "register: false", "exactly one of");
     check(
         "replicas: 3",
         "replicas: 3\n    raft: {tickInterval: soon}",

@@ -13,6 +13,7 @@ use weft_crypto::{
     CaError, CaProfile, Certificate, CertificateAuthority, KeyError, LeafProfile, LeafUsage, Name,
     PrivateKey, SubjectAltName, Validity,
 };
+use weft_package::PackageId;
 use weft_types::{MspId, Timestamp};
 
 use crate::api::UserRole;
@@ -107,6 +108,8 @@ pub struct Leaf {
     pub root: RootUse,
     /// Hosts by which the holder is reached; for TLS.
     pub hosts: Vec<String>,
+    /// Other names, as URIs: what a contract may speak for.
+    pub uris: Vec<String>,
 }
 
 impl Leaf {
@@ -136,15 +139,33 @@ impl Leaf {
     }
 
     fn alternative_names(&self) -> Vec<SubjectAltName> {
-        self.hosts.iter().map(|host| SubjectAltName::host(host)).collect()
+        let hosts = self.hosts.iter().map(|host| SubjectAltName::host(host));
+        hosts.chain(self.uris.iter().cloned().map(SubjectAltName::Uri)).collect()
     }
 }
 
 /// The two certificates of a user of an organization or ordering service: identity, then TLS.
 pub fn user_leaves(user: &str, role: Role, holder: &str) -> [Leaf; 2] {
-    let leaf =
-        |root| Leaf { common_name: format!("{user}@{holder}"), role, root, hosts: Vec::new() };
+    let leaf = |root| Leaf {
+        common_name: format!("{user}@{holder}"),
+        role,
+        root,
+        hosts: Vec::new(),
+        uris: Vec::new(),
+    };
     [leaf(RootUse::Identity), leaf(RootUse::Tls)]
+}
+
+/// The TLS certificate with which an organization's contract registers with its peers: for this
+/// package and no other.
+pub fn contract_leaf(chaincode: &str, package: &PackageId, holder: &str) -> Leaf {
+    Leaf {
+        common_name: format!("{chaincode}@{holder}"),
+        role: Role::Client,
+        root: RootUse::Tls,
+        hosts: Vec::new(),
+        uris: vec![package.certificate_name()],
+    }
 }
 
 /// Why a certificate is issued (again).
@@ -156,7 +177,7 @@ pub enum Reason {
     Expiring,
     /// Another authority signed it.
     OtherIssuer,
-    /// The holder is reached by hosts that it does not name.
+    /// The holder is reached by hosts, or speaks for a package, that it does not name.
     Hosts,
     /// It states another name or role.
     Subject,
@@ -171,7 +192,7 @@ impl fmt::Display for Reason {
             Reason::Missing => "there was none",
             Reason::Expiring => "it was about to expire",
             Reason::OtherIssuer => "another authority had signed it",
-            Reason::Hosts => "it did not name every host",
+            Reason::Hosts => "it did not name every host or package",
             Reason::Subject => "it stated another name or role",
             Reason::IssuerRenewed => "the certificate of its authority was renewed",
         })

@@ -24,6 +24,7 @@ fn leaf() -> Leaf {
         role: Role::Peer,
         root: RootUse::Tls,
         hosts: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
+        uris: Vec::new(),
     }
 }
 

@@ -6,6 +6,7 @@ import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { leafExtensions, newLeaf } from './openssl.mjs';
 import { here } from './weft.mjs';
 
 const cli = path.join(here, 'node_modules/.bin/fabric-chaincode-node');
@@ -15,21 +16,22 @@ export class Registered {
     #folder = fs.mkdtempSync(path.join(os.tmpdir(), 'weft-registered-'));
     #children = new Map();
 
-    /** The network's folder, and the package id under which the contract registers. */
-    constructor(network, packageId) {
+    /** The network, the contract's name, and the package id under which it registers. */
+    constructor(network, name, packageId) {
         this.network = network;
+        this.name = name;
         this.packageId = packageId;
     }
 
-    /** Starts one for the peer at `address`, with the TLS certificate of a user of `org`. */
-    start(org, address) {
+    /** Starts one for the peer at `address`, with the TLS material of `tls`, or what `weft up` has made. */
+    start(org, address, tls = this.made(org)) {
         const child = spawn(
             process.execPath,
             [
                 ...[cli, 'start', '--peer.address', address],
                 ...['--chaincode-id-name', this.packageId, '--module-path', 'contracts/node'],
             ],
-            { cwd: here, env: { ...process.env, ...this.#tls(org) }, stdio: ['ignore', 'pipe', 'pipe'] },
+            { cwd: here, env: { ...process.env, ...this.#environment(org, tls) }, stdio: ['ignore', 'pipe', 'pipe'] },
         );
         const one = { child, output: '', exited: new Promise((done) => child.once('exit', done)) };
         child.stdout.on('data', (data) => (one.output += data));
@@ -52,11 +54,31 @@ export class Registered {
         fs.rmSync(this.#folder, { recursive: true });
     }
 
-    /** fabric-shim wants a certificate and key of its own, base64 around the PEM. */
-    #tls(org) {
-        const tls = path.join(this.network.dir, org, 'users/user1/tls');
+    /** The folder with the certificate of the contract that `weft up` has made for `org`. */
+    made(org) {
+        return path.join(this.network.dir, org, 'contracts', `clients.${this.name}`);
+    }
+
+    /** A folder with a certificate that openssl makes, for the packages of these ids. */
+    async issued(org, ids) {
+        const folder = fs.mkdtempSync(path.join(this.#folder, 'issued-'));
+        await newLeaf(path.join(this.network.dir, org, 'tlsca'), {
+            certificate: path.join(folder, 'client.crt'),
+            key: path.join(folder, 'client.key'),
+            subject: `/CN=${this.name}`,
+            extensions: leafExtensions.tls(ids.map((id) => `URI:weft:chaincode:${id}`)),
+        });
+        return folder;
+    }
+
+    /** fabric-shim wants certificate and key in base64 around the PEM. */
+    #environment(org, tls) {
         const wrapped = (name) => {
-            const file = path.join(this.#folder, `${org}-${name}`);
+            const beside = path.join(tls, `${name}.base64`);
+            if (fs.existsSync(beside)) {
+                return beside;
+            }
+            const file = path.join(fs.mkdtempSync(path.join(this.#folder, 'wrapped-')), name);
             fs.writeFileSync(file, fs.readFileSync(path.join(tls, name)).toString('base64'));
             return file;
         };

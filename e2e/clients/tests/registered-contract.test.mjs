@@ -2,6 +2,7 @@
 // The same contract as a program that dials the peers (`Register`), one for each peer.
 
 import assert from 'node:assert/strict';
+import path from 'node:path';
 import { after, before, test } from 'node:test';
 import * as grpc from '@grpc/grpc-js';
 import { contractSuite } from '../lib/contract-suite.mjs';
@@ -31,7 +32,7 @@ before(async () => {
     const error = await failure(query(network.contract(name), 'whoami'));
     assert.ok([grpc.status.ABORTED, grpc.status.UNAVAILABLE].includes(error.code), error.message);
 
-    registered = new Registered(network, packageId);
+    registered = new Registered(network, name, packageId);
     for (const one of peers) {
         one.program = registered.start(one.org, one.address);
     }
@@ -47,17 +48,45 @@ after(() => registered?.stop());
 contractSuite(network, name);
 
 test('registered: one of a package that is not installed is refused', async () => {
-    const stranger = new Registered(network, `stranger_1.0:${'ab'.repeat(32)}`);
-    const one = stranger.start(peers[0].org, peers[0].address);
+    const id = `stranger_1.0:${'ab'.repeat(32)}`;
+    const stranger = new Registered(network, 'stranger', id);
+    const certificate = await stranger.issued(peers[0].org, [id]);
+    const one = stranger.start(peers[0].org, peers[0].address, certificate);
     try {
-        await until('the peer to refuse it', () => /not accept|PERMISSION_DENIED|no such package/i.test(one.output));
+        await until('the peer to refuse it', () => /no such package is installed/.test(one.output));
     } finally {
         await stranger.stop();
     }
 });
 
+/** Starts one that poses as the contract, and waits until the peer has refused it. */
+async function refused(packageId, tls, reason) {
+    const impostor = new Registered(network, name, packageId);
+    const one = impostor.start(peers[0].org, peers[0].address, tls);
+    try {
+        await until('the peer to refuse it', () => reason.test(one.output));
+    } finally {
+        await impostor.stop();
+    }
+}
+
+test('registered: one with the certificate of another, or of a user, is refused', async () => {
+    const [org, id] = [peers[0].org, registered.packageId];
+    const other = await registered.issued(org, [`other_1.0:${'ab'.repeat(32)}`]);
+    await refused(id, other, /its TLS client certificate is for other_1\.0/);
+    const user = path.join(network.dir, org, 'users/user1/tls');
+    await refused(id, user, /must show a TLS client certificate with the URI weft:chaincode/);
+});
+
+test('registered: a contract that the peers dial cannot register', async () => {
+    const { chaincodes } = await network.status();
+    const { packageId } = chaincodes.find((one) => one.name.endsWith('.nodejs'));
+    const certificate = await registered.issued(peers[0].org, [packageId]);
+    await refused(packageId, certificate, /which the peer dials/);
+});
+
 test('registered: a second one is refused while the first is there', async () => {
-    const second = new Registered(network, registered.packageId);
+    const second = new Registered(network, name, registered.packageId);
     const one = second.start(peers[0].org, peers[0].address);
     try {
         await until('the peer to refuse it', () => /duplicate chaincodeID/.test(one.output));
@@ -77,6 +106,8 @@ test('registered: one that ends is missed, and is taken back', async () => {
     const error = await failure(call());
     assert.equal(error.code, grpc.status.ABORTED);
     assert.equal(error.details[0].mspId, one.mspId);
-    registered.start(one.org, one.address);
+    // With a certificate that somebody else has made.
+    const certificate = await registered.issued(one.org, [registered.packageId]);
+    registered.start(one.org, one.address, certificate);
     await until('the contract to be taken back', call);
 });

@@ -29,7 +29,7 @@ use super::shared::Condition;
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[x_kube(validation = ("[has(self.command), has(self.address), has(self.image)].filter(x, x).size() == 1", "set exactly one of command, address and image"))]
+#[x_kube(validation = ("[has(self.command), has(self.address), has(self.image), has(self.register) && self.register].filter(x, x).size() == 1", "set exactly one of command, address, image and register"))]
 pub struct ChaincodeSpec {
     /// Name of the Channel, in the same namespace.
     #[x_kube(validation = ("self == oldSelf", "a chaincode cannot move to another channel"))]
@@ -53,6 +53,10 @@ pub struct ChaincodeSpec {
     /// Container image of the contract, run as a Deployment in a cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// Whether the contract registers with the peers, rather than being dialled: its processes are
+    /// started by somebody else, one for each peer, and show a TLS certificate for its package.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub register: bool,
     /// Environment of the contract, besides what the operator sets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<EnvVar>,

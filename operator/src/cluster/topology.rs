@@ -126,6 +126,7 @@ impl Node {
             role: self.kind.role(),
             root,
             hosts,
+            uris: Vec::new(),
         };
         [leaf(RootUse::Identity, Vec::new()), leaf(RootUse::Tls, self.tls_hosts())]
     }

@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 use weft_client::lifecycle::{self, Definition};
 use weft_client::{Orderer, Peer};
+use weft_package::PackageId;
 
 use super::error::LocalError;
 use super::nodes::{HOST, Node, beside};
@@ -36,6 +37,8 @@ pub struct ChaincodeChanges {
     pub committed: Option<i64>,
     /// Whether its program was started.
     pub started: bool,
+    /// Organizations for which a certificate of a contract that registers was issued.
+    pub certificates: Vec<String>,
 }
 
 impl ChaincodeChanges {
@@ -44,6 +47,9 @@ impl ChaincodeChanges {
         let mut parts = Vec::new();
         if self.started {
             parts.push("started".to_owned());
+        }
+        if !self.certificates.is_empty() {
+            parts.push(format!("certificates issued for {}", self.certificates.join(", ")));
         }
         if !self.installed.is_empty() {
             parts.push(format!("installed on {}", self.installed.join(", ")));
@@ -69,6 +75,7 @@ impl Runner {
         let address = self.service_address(channel, chaincode)?;
         let PackageFile { bytes, id } = shared::package(chaincode, &address)?;
         self.state.packages.insert(name(channel, chaincode), id.clone());
+        changes.certificates = self.ensure_certificates(channel, chaincode, &id)?;
         changes.started = self.ensure_program(channel, chaincode, &address, &id).await?;
         let peers = self.channel_peers(channel);
         changes.installed = self.install(&peers, &bytes, &id).await?;
@@ -80,6 +87,7 @@ impl Runner {
         Ok(changes)
     }
 
+    /// Where its program listens; empty for one that registers.
     fn service_address(
         &mut self,
         channel: &Channel,
@@ -91,12 +99,38 @@ impl Runner {
                 Ok(format!("{HOST}:{port}"))
             }
             Program::Address(address) => Ok(address.clone()),
+            Program::Registers => Ok(String::new()),
             Program::Image(_) => Err(LocalError::NeedsCluster {
                 object: format!("Chaincode {:?}", chaincode.name),
                 field: "spec.image",
                 instead: "name the contract's program in spec.command to run it here",
             }),
         }
+    }
+
+    /// The certificates with which each member's processes of a contract register.
+    fn ensure_certificates(
+        &self,
+        channel: &Channel,
+        chaincode: &Chaincode,
+        package_id: &str,
+    ) -> Result<Vec<String>, LocalError> {
+        if chaincode.program != Program::Registers {
+            return Ok(Vec::new());
+        }
+        let package = package_id.parse::<PackageId>().map_err(|error| LocalError::Chaincode {
+            chaincode: chaincode.name.clone(),
+            what: error.to_string(),
+        })?;
+        let mut issued = Vec::new();
+        for organization in &channel.organizations {
+            let folder = self.layout.contract(organization, &channel.id, &chaincode.name);
+            let material = self.material(organization)?;
+            if material.ensure_contract(&folder, &chaincode.name, &package, self.now)?.is_some() {
+                issued.push(organization.clone());
+            }
+        }
+        Ok(issued)
     }
 
     /// Starts the contract's program; one that runs for another package is replaced.

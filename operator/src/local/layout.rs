@@ -79,6 +79,11 @@ impl Layout {
         self.root.join("channels").join(format!("{channel}.block"))
     }
 
+    /// What an organization's processes of a contract that registers need.
+    pub fn contract(&self, organization: &str, channel: &ChannelId, chaincode: &str) -> PathBuf {
+        self.root.join(organization).join("contracts").join(format!("{channel}.{chaincode}"))
+    }
+
     /// A chaincode's folder.
     pub fn chaincode(&self, channel: &ChannelId, chaincode: &str) -> PathBuf {
         self.root.join("chaincodes").join(format!("{channel}.{chaincode}"))

@@ -6,9 +6,12 @@
 
 use std::path::{Path, PathBuf};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use weft_crypto::{CaError, Certificate, CertificateAuthority, KeyError, PrivateKey};
 use weft_msp::SigningIdentity;
 use weft_msp::folder::{self, FolderParts, NodeOus};
+use weft_package::PackageId;
 use weft_rpc::tls::{TlsError, TlsIdentity};
 use weft_types::{MspId, Timestamp};
 
@@ -216,16 +219,55 @@ impl OrgMaterial {
             write_folder(&msp, &parts)?;
             issued.push(Issued { holder: identity.common_name.clone(), reason });
         }
-        if let Some(fresh) = self.ensure_leaf(tls, &paths.cert, &paths.key, now)? {
-            let Fresh { certificate, key, reason } = fresh;
-            let holder = format!("{} (TLS)", tls.common_name);
-            let pem = key
-                .to_pkcs8_pem()
-                .map_err(|source| MaterialError::Key { holder: holder.clone(), source })?;
-            files::write(&paths.root, self.tls.certificate().pem().as_bytes(), Secrecy::Public)?;
-            files::write(&paths.key, pem.as_bytes(), Secrecy::Secret)?;
-            files::write(&paths.cert, certificate.pem().as_bytes(), Secrecy::Public)?;
-            issued.push(Issued { holder, reason });
+        issued.extend(self.ensure_tls(tls, paths, now)?);
+        Ok(issued)
+    }
+
+    fn ensure_tls(
+        &self,
+        tls: &Leaf,
+        paths: &TlsPaths,
+        now: Timestamp,
+    ) -> Result<Option<Issued>, MaterialError> {
+        let Some(fresh) = self.ensure_leaf(tls, &paths.cert, &paths.key, now)? else {
+            return Ok(None);
+        };
+        let Fresh { certificate, key, reason } = fresh;
+        let holder = format!("{} (TLS)", tls.common_name);
+        let pem = key
+            .to_pkcs8_pem()
+            .map_err(|source| MaterialError::Key { holder: holder.clone(), source })?;
+        files::write(&paths.root, self.tls.certificate().pem().as_bytes(), Secrecy::Public)?;
+        files::write(&paths.key, pem.as_bytes(), Secrecy::Secret)?;
+        files::write(&paths.cert, certificate.pem().as_bytes(), Secrecy::Public)?;
+        Ok(Some(Issued { holder, reason }))
+    }
+
+    /// The certificate of a contract that registers with the organization's peers: issues it when it
+    /// is due. Beside the PEM files stand the same in base64, as the contract libraries for Node and
+    /// Java want them.
+    ///
+    /// # Errors
+    /// [`MaterialError`] names the holder or file.
+    pub fn ensure_contract(
+        &self,
+        folder: &Path,
+        chaincode: &str,
+        package: &PackageId,
+        now: Timestamp,
+    ) -> Result<Option<Issued>, MaterialError> {
+        let leaf = pki::contract_leaf(chaincode, package, &self.name);
+        let paths = TlsPaths::contract(folder);
+        let issued = self.ensure_tls(&leaf, &paths, now)?;
+        for (path, secrecy) in [(&paths.cert, Secrecy::Public), (&paths.key, Secrecy::Secret)] {
+            let Some(pem) = files::read(path)? else { continue };
+            let wrapped = STANDARD.encode(pem);
+            let mut name = path.clone().into_os_string();
+            name.push(".base64");
+            let beside = PathBuf::from(name);
+            if files::read(&beside)?.as_deref() != Some(wrapped.as_bytes()) {
+                files::write(&beside, wrapped.as_bytes(), secrecy)?;
+            }
         }
         Ok(issued)
     }
@@ -330,7 +372,10 @@ struct TlsPaths {
 
 impl TlsPaths {
     fn client(folder: &Path) -> TlsPaths {
-        let tls = folder.join("tls");
+        Self::contract(&folder.join("tls"))
+    }
+
+    fn contract(tls: &Path) -> TlsPaths {
         TlsPaths {
             cert: tls.join("client.crt"),
             key: tls.join("client.key"),
@@ -420,6 +465,8 @@ fn write_folder(folder: &Path, parts: &FolderParts) -> Result<(), MaterialError>
 mod tests {
     use std::time::Duration;
 
+    use weft_crypto::SubjectAltName;
+
     use super::*;
 
     fn certificates() -> Certificates {
@@ -497,6 +544,31 @@ mod tests {
             std::fs::copy(foreign.join(name), folder.join(name)).unwrap();
         }
         assert!(matches!(place.ensure(now), Err(MaterialError::RootAltered { .. })));
+    }
+
+    #[test]
+    fn a_contracts_certificate_names_its_package_and_follows_it() {
+        let mut place = Place::new();
+        let now = Timestamp::from_seconds(1_800_000_000);
+        let material = place.ensure(now).unwrap();
+        let folder = place.layout.contract("org1", &"supply".parse().unwrap(), "asset");
+        let package = |digit: &str| format!("asset_1.0:{}", digit.repeat(64)).parse().unwrap();
+        let named = || {
+            let pem = files::read_text(&folder.join("client.crt")).unwrap().unwrap();
+            Certificate::from_pem(&pem).unwrap().sans().to_vec()
+        };
+        let (first, second): (PackageId, PackageId) = (package("a"), package("b"));
+        let issued = material.ensure_contract(&folder, "asset", &first, now).unwrap();
+        assert_eq!(issued.unwrap().reason, Reason::Missing);
+        assert_eq!(named(), [SubjectAltName::Uri(first.certificate_name())]);
+        assert_eq!(material.ensure_contract(&folder, "asset", &first, now).unwrap(), None);
+        let issued = material.ensure_contract(&folder, "asset", &second, now).unwrap();
+        assert_eq!(issued.unwrap().reason, Reason::Hosts);
+        assert_eq!(named(), [SubjectAltName::Uri(second.certificate_name())]);
+
+        let wrapped = std::fs::read(folder.join("client.key.base64")).unwrap();
+        let key = std::fs::read(folder.join("client.key")).unwrap();
+        assert_eq!(STANDARD.decode(wrapped).unwrap(), key);
     }
 
     #[test]

@@ -85,6 +85,7 @@ impl Node {
             role: self.kind.role(),
             root,
             hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
+            uris: Vec::new(),
         };
         [leaf(RootUse::Identity, &[]), leaf(RootUse::Tls, &[HOST, &self.name, "127.0.0.1"])]
     }

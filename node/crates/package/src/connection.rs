@@ -25,7 +25,7 @@ pub enum ConnectionError {
 /// Where a contract listens, and how to connect to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connection {
-    /// `host:port`. Empty: the contract dials the peer.
+    /// `host:port`. Empty: the contract registers with the peer.
     #[serde(default)]
     pub address: String,
     /// Name expected in the server's certificate, when it is not the address's host.

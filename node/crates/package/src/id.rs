@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use sha2::{Digest, Sha256};
 
+/// Beginning of the name that a package's contract has in its TLS certificate.
+const CERTIFICATE_NAME: &str = "weft:chaincode:";
 /// Longest label: with its hash it must make a file's name.
 const MAX_LABEL: usize = 180;
 
@@ -79,6 +81,23 @@ impl PackageId {
     #[must_use]
     pub fn hash(&self) -> &[u8; 32] {
         &self.hash
+    }
+
+    /// The name that a TLS certificate of the package's contract has: the URI
+    /// `weft:chaincode:LABEL:HASH` among its subject alternative names. A common name has no room for
+    /// it: RFC 5280 allows 64 characters, which the hash alone takes.
+    #[must_use]
+    pub fn certificate_name(&self) -> String {
+        format!("{CERTIFICATE_NAME}{self}")
+    }
+
+    /// What a URI of a certificate says of packages: nothing, or a package's id, or something that
+    /// should be one.
+    ///
+    /// # Errors
+    /// Fails on a name of ours without a package's id.
+    pub fn from_certificate_name(uri: &str) -> Option<Result<Self, PackageIdError>> {
+        uri.strip_prefix(CERTIFICATE_NAME).map(str::parse)
     }
 
     /// Name of the file that keeps the package (Fabric: persistence.go CCFileName).

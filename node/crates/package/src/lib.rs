@@ -83,6 +83,17 @@ struct Metadata {
     label: String,
 }
 
+/// How a peer and the contract of a package come together. Each package has one way, and its
+/// contract cannot take the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reach {
+    /// The contract is a service, which the peer dials.
+    Dialled(Connection),
+    /// The contract dials the peer and registers: the package is of another type, or its
+    /// `connection.json` has no address.
+    Registers,
+}
+
 /// A chaincode package, read.
 #[derive(Debug, Clone)]
 pub struct Package {
@@ -152,14 +163,14 @@ impl Package {
         self.kind.eq_ignore_ascii_case(SERVICE_TYPE)
     }
 
-    /// Where the contract listens; `None` for a package of another type.
+    /// How its contract is reached.
     ///
     /// # Errors
     /// Fails where `connection.json` is missing or wrong.
-    pub fn connection(&self) -> Result<Option<Connection>, PackageError> {
+    pub fn reach(&self) -> Result<Reach, PackageError> {
         const WHAT: &str = "the package's code";
         if !self.is_service() {
-            return Ok(None);
+            return Ok(Reach::Registers);
         }
         let mut files = archive::read(
             WHAT,
@@ -173,6 +184,9 @@ impl Package {
         let connection: Connection = serde_json::from_slice(&json)
             .map_err(|source| PackageError::Json { file: CONNECTION, source })?;
         connection.validate().map_err(PackageError::Connection)?;
-        Ok(Some(connection))
+        Ok(match connection.address.is_empty() {
+            true => Reach::Registers,
+            false => Reach::Dialled(connection),
+        })
     }
 }

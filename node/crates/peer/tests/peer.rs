@@ -12,6 +12,8 @@ use parking_lot::Mutex;
 use prost::Message;
 use support::CHANNEL;
 use support::orderer::{FakeOrderer, bind};
+use tokio_stream::StreamExt;
+use tonic::Code;
 use tonic::transport::Channel as Transport;
 use weft_channels::memory::MemoryStores;
 use weft_channels::{Created, Opened, Removal, State, Stores};
@@ -22,9 +24,13 @@ use weft_msp::{MspManager, SigningIdentity};
 use weft_ops::health::Health;
 use weft_peer::peer::{Peer, PeerOptions};
 use weft_protos::common::{Block, BlockchainInfo, Status};
+use weft_protos::peer::chaincode_support_client::ChaincodeSupportClient;
 use weft_protos::peer::deliver_client::DeliverClient;
 use weft_protos::peer::endorser_client::EndorserClient;
-use weft_protos::peer::{ChannelQueryResponse, ProposalResponse, deliver_response};
+use weft_protos::peer::{
+    ChaincodeId, ChaincodeMessage, ChannelQueryResponse, ProposalResponse, chaincode_message,
+    deliver_response,
+};
 use weft_rpc::connect::{
     ClientIdentity, ConnectOptions, Connector, Endpoint as Address, EndpointTls, Roots,
 };
@@ -81,7 +87,11 @@ impl World {
         };
         settings.chaincode.listen = "127.0.0.1:0".into();
         settings.deliver_client.min_backoff = Duration::from_millis(10);
+        let roots = certificates_from_pem(org.tls_ca.certificate().pem().as_bytes(), "test");
+        let roots = RootSet::fixed(roots.unwrap()).unwrap();
+        let contract_tls = ReloadingTls::from_parts(Some(identity.clone()), RootSet::new(), roots);
         Peer::start(PeerOptions {
+            contract_tls,
             settings,
             identity: org.peer.clone().into(),
             local_msp: Arc::new(MspManager::of(org.msp())).into(),
@@ -107,6 +117,36 @@ impl World {
         let connector = Connector::new(nobody, ConnectOptions::new(SOON, &limits));
         let address = Address { address: peer.address().to_string(), tls: Some(tls) };
         connector.connect(&address).await.unwrap()
+    }
+
+    /// How the port of contracts answers a client with this certificate that announces itself.
+    async fn register(&self, peer: &Peer, shown: Option<TlsIdentity>) -> Code {
+        let roots = self.network.org(1).tls_ca.certificate().pem();
+        let tls = EndpointTls {
+            roots: Roots::Fixed(certificates_from_pem(roots.as_bytes(), "test").unwrap()),
+            client: shown.map_or(ClientIdentity::Anonymous, ClientIdentity::Fixed),
+            ..EndpointTls::default()
+        };
+        let limits = weft_settings::Limits::default();
+        let nobody = ReloadingTls::from_parts(None, RootSet::new(), RootSet::new());
+        let connector = Connector::new(nobody, ConnectOptions::new(SOON, &limits));
+        let address = peer.chaincode_address().unwrap().to_string();
+        let Ok(transport) = connector.connect(&Address { address, tls: Some(tls) }).await else {
+            return Code::Unavailable;
+        };
+        let id = ChaincodeId { name: format!("cc:{}", "0".repeat(64)), ..Default::default() };
+        let register = ChaincodeMessage {
+            r#type: chaincode_message::Type::Register.into(),
+            payload: id.encode_to_vec().into(),
+            ..Default::default()
+        };
+        let mut client = ChaincodeSupportClient::new(transport);
+        // Open until the peer has answered.
+        let stream = tokio_stream::iter([register]).chain(tokio_stream::pending());
+        match client.register(stream).await {
+            Ok(stream) => stream.into_inner().message().await.unwrap_err().code(),
+            Err(status) => status.code(),
+        }
     }
 
     fn order(&self) -> String {
@@ -162,6 +202,26 @@ async fn filtered(
         }
     }
     found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_port_of_contracts_is_for_the_peers_own_organization() {
+    let world = World::new().await;
+    let peer = world.peer(&[]).await;
+    let transport = world.connect(&peer).await;
+    let genesis = world.chain.lock()[0].encode_to_vec();
+    let admin = &world.network.org(1).admin;
+    call(&transport, admin, None, "cscc", &[b"JoinChain", &genesis]).await;
+    let of = |org: usize| {
+        let tls = world.network.org(org).tls("contract", &["contract"]);
+        TlsIdentity::from_pem(&tls.cert_pem(), tls.key_pem().as_bytes(), "contract").unwrap()
+    };
+    // This one reaches the question which package it is for.
+    assert_eq!(world.register(&peer, Some(of(1))).await, Code::PermissionDenied);
+    assert_ne!(world.register(&peer, None).await, Code::PermissionDenied);
+    // The channel's members are trusted on the peer's other port only.
+    assert_ne!(world.register(&peer, Some(of(2))).await, Code::PermissionDenied);
+    peer.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -85,10 +85,15 @@ pub struct Chaincode {
     /// `host:port` of the listener for contracts that dial the peer; empty turns it off.
     /// Default `127.0.0.1:7052`.
     pub listen: String,
-    /// Whether a contract that dials must present a TLS client certificate that one of
-    /// `tls.clientRootCas` signed. Default false, which is meant for loopback or a network
-    /// that only contracts reach.
-    pub require_client_cert: bool,
+    /// PEM files: CAs of the certificates of contracts that register. Default:
+    /// `tls.clientRootCas`. Such a contract must present a certificate that one of these signed and
+    /// that names its package, as the URI `weft:chaincode:LABEL:HASH`. Who has the key of one of
+    /// them can speak as any contract, so name the peer's own organization's alone.
+    pub client_root_cas: Vec<PathBuf>,
+    /// DANGEROUS, for developing contracts on one's own machine only: anybody who reaches
+    /// `chaincode.listen` may register as any contract, under any id, without a certificate; what
+    /// it answers is endorsed. Default false.
+    pub development: bool,
     /// Time for a contract to answer one invocation. Default 30 s.
     #[serde(with = "crate::duration")]
     #[schemars(with = "String")]
@@ -113,7 +118,8 @@ impl Default for Chaincode {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:7052".to_owned(),
-            require_client_cert: false,
+            client_root_cas: Vec::new(),
+            development: false,
             execute_timeout: Duration::from_secs(30),
             startup_timeout: Duration::from_secs(10),
             keepalive: Duration::ZERO,

@@ -131,6 +131,7 @@ impl PeerSettings {
     /// file).
     pub fn resolve_paths(&mut self, base: &Path) {
         resolve(base, [&mut self.msp.dir, &mut self.data_dir]);
+        resolve(base, &mut self.chaincode.client_root_cas);
         resolve_tls(base, &mut self.tls, &mut self.operations);
     }
 }
@@ -310,6 +311,7 @@ impl Check {
     fn chaincode(&mut self, settings: &PeerSettings) {
         let chaincode = &settings.chaincode;
         self.optional_address("chaincode.listen", &chaincode.listen);
+        self.paths("chaincode.clientRootCas", &chaincode.client_root_cas);
         self.duration("chaincode.executeTimeout", chaincode.execute_timeout);
         self.duration("chaincode.startupTimeout", chaincode.startup_timeout);
         self.positive("chaincode.maxPackageBytes", chaincode.max_package_bytes);

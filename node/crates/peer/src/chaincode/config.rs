@@ -24,8 +24,8 @@ pub struct RuntimeConfig {
     pub max_message_bytes: usize,
     /// Most streams of contracts that dial this peer.
     pub max_registrations: usize,
-    /// Whether a contract may register under any id (`name:version`), installed or not
-    /// (Fabric: peer `--peer-chaincodedev`).
+    /// Whether anybody may register under any id (`name:version`), installed or not, without a
+    /// certificate (Fabric: peer `--peer-chaincodedev`).
     pub development: bool,
 }
 
@@ -55,6 +55,7 @@ impl RuntimeConfig {
             startup_timeout: chaincode.startup_timeout,
             keepalive: Some(chaincode.keepalive).filter(|d| !d.is_zero()),
             max_call_depth: chaincode.max_call_depth,
+            development: chaincode.development,
             total_query_limit: settings.ledger.total_query_limit,
             query_page_size: settings.ledger.query_page_size,
             ..Self::default()

@@ -14,6 +14,7 @@ use tonic::Status;
 use weft_protos::peer::ChaincodeMessage;
 use weft_protos::peer::chaincode_message::Type;
 
+use super::admission::Admitted;
 use super::error::ExecuteError;
 
 /// Messages to a contract that wait to be sent; senders wait when there are more.
@@ -35,8 +36,8 @@ type Pending = Option<HashMap<Key, mpsc::Sender<ChaincodeMessage>>>;
 /// A registered contract's stream.
 #[derive(Debug)]
 pub(super) struct Connection {
-    /// What the contract registered as.
-    id: String,
+    /// As what the contract was admitted.
+    admitted: Admitted,
     /// Where the contract is, for people.
     place: String,
     out: mpsc::Sender<ChaincodeMessage>,
@@ -47,18 +48,18 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn new(
-        id: String,
+        admitted: Admitted,
         place: String,
         out: mpsc::Sender<ChaincodeMessage>,
         closed: CancellationToken,
         max_message_bytes: usize,
     ) -> Self {
         let pending = Mutex::new(Some(HashMap::new()));
-        Self { id, place, out, pending, closed, max_message_bytes }
+        Self { admitted, place, out, pending, closed, max_message_bytes }
     }
 
     pub(super) fn id(&self) -> &str {
-        &self.id
+        self.admitted.id()
     }
 
     pub(super) fn place(&self) -> &str {
@@ -151,7 +152,7 @@ impl Connection {
         if sender.try_send(message).is_err() {
             drop(pending);
             tracing::warn!(
-                chaincode = self.id,
+                chaincode = self.id(),
                 tx_id = key.tx_id,
                 kind = kind.as_str_name(),
                 "dropped a message of a contract that does not wait for answers"

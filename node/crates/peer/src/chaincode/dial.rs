@@ -15,10 +15,12 @@ use weft_protos::peer::chaincode_client::ChaincodeClient;
 use weft_protos::peer::chaincode_message::Type;
 use weft_protos::peer::{ChaincodeId, ChaincodeMessage};
 
+use super::admission::Admitted;
 use super::connection::{Connection, OUTBOX};
 use super::error::LaunchError;
-use super::package::{self, Package, PackageError, PackageId, StoreError};
+use super::package::{self, PackageError, PackageId, Reach, StoreError};
 use super::runtime::Inner;
+use crate::blocking::blocking;
 
 /// First wait after a failed attempt; it doubles from one to the next.
 const MIN_BACKOFF: Duration = Duration::from_millis(50);
@@ -50,36 +52,22 @@ pub(super) async fn launch(inner: Arc<Inner>, id: String) {
 }
 
 async fn attempt(inner: &Arc<Inner>, id: &str, deadline: Instant) -> Result<(), LaunchError> {
-    match load_connection(inner, id).await? {
-        Some(target) if !target.address.is_empty() => dial(inner, id, &target, deadline).await,
-        _ => await_registration(inner, id, deadline).await,
+    match reach(inner, id).await? {
+        Reach::Dialled(target) => dial(inner, id, &target, deadline).await,
+        Reach::Registers => await_registration(inner, id, deadline).await,
     }
 }
 
-/// The connection settings of a package; `None` for a contract that dials the peer.
-async fn load_connection(
-    inner: &Arc<Inner>,
-    id: &str,
-) -> Result<Option<package::Connection>, LaunchError> {
-    let not_installed = || LaunchError::NotInstalled(id.to_owned());
-    let Ok(package_id) = id.parse::<PackageId>() else {
-        return if inner.config.development { Ok(None) } else { Err(not_installed()) };
+/// How the contract of `id` is reached.
+async fn reach(inner: &Arc<Inner>, id: &str) -> Result<Reach, LaunchError> {
+    let not_installed = || match inner.config.development {
+        true => Ok(Reach::Registers),
+        false => Err(LaunchError::NotInstalled(id.to_owned())),
     };
-    let development = inner.config.development;
-    let store = inner.packages.clone();
-    let read = move || -> Result<Option<package::Connection>, LaunchError> {
-        let bytes = match store.load(&package_id) {
-            Err(StoreError::NotFound(_)) if development => return Ok(None),
-            Err(StoreError::NotFound(_)) => {
-                return Err(LaunchError::NotInstalled(package_id.to_string()));
-            }
-            other => other.map_err(unreadable)?,
-        };
-        Package::parse(&bytes).and_then(|p| p.connection()).map_err(LaunchError::Package)
-    };
-    match tokio::task::spawn_blocking(read).await {
-        Ok(result) => result,
-        Err(_) => Err(LaunchError::Shutdown),
+    let Ok(package_id) = id.parse::<PackageId>() else { return not_installed() };
+    match blocking(|| inner.packages.reach(&package_id)).await {
+        Err(StoreError::NotFound(_)) => not_installed(),
+        found => found.map_err(unreadable),
     }
 }
 
@@ -186,11 +174,9 @@ async fn connect_once(
         .await
         .map_err(|status| failed(status_text(&status)))?;
     let announced = read_register(&mut inbound).await.map_err(|s| refused(status_text(&s)))?;
-    if announced != id {
-        return Err(refused(format!("it announces itself as {announced:?}, not as {id:?}")));
-    }
+    let admitted = Admitted::dialled(id, &announced).map_err(|error| refused(error.to_string()))?;
     let connection = Arc::new(Connection::new(
-        announced,
+        admitted,
         address.clone(),
         out,
         closed,

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use weft_protos::peer;
 
-use super::state::StateAccess;
+use super::state::{BlockingState, StateAccess};
 
 /// A refusal by the peer. Its text reaches the contract and the client.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +45,8 @@ pub struct CollectionAccess {
     pub held: bool,
 }
 
-/// The peer around the runtime.
+/// The peer around the runtime. What is not `async` may read the store, so async code calls it through
+/// [`crate::blocking`].
 #[async_trait]
 pub trait Host: Send + Sync {
     /// Finds what stands behind `chaincode` on `channel`. It adds the read dependencies of the
@@ -81,7 +82,7 @@ pub trait Host: Send + Sync {
     ///
     /// # Errors
     /// Fails for a channel that this peer has not joined.
-    fn open_state(&self, channel: &str, tx_id: &str) -> Result<Box<dyn StateAccess>, HostError>;
+    fn open_state(&self, channel: &str, tx_id: &str) -> Result<Box<BlockingState>, HostError>;
 
     /// Runs a system chaincode for a contract.
     ///
@@ -94,7 +95,7 @@ pub trait Host: Send + Sync {
         chaincode: &str,
         input: &peer::ChaincodeInput,
         proposal: Option<&peer::SignedProposal>,
-        state: &mut dyn StateAccess,
+        state: &mut BlockingState,
     ) -> Result<peer::Response, HostError>;
 
     /// Whether the channel's capabilities allow endorsement policies of keys (V1_3 and later).

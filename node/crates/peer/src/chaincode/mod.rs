@@ -17,8 +17,9 @@
 //!
 //! # Where this differs from Fabric
 //!
-//! - A contract that dials is accepted when its package is installed; Fabric accepts it in
-//!   development mode only.
+//! - A contract that registers is accepted when its package is installed and is one that registers,
+//!   and its TLS certificate names the package; Fabric accepts what it has started itself, with a
+//!   certificate that it made, and others in development mode only.
 //! - A second registration of the same package ends that stream with ALREADY_EXISTS; Fabric
 //!   leaves the stream open and silent.
 //! - A contract reached by `Connect` must announce the id of the package it was reached for.
@@ -32,8 +33,10 @@
 //!
 //! A transaction lives in the task that called [`Runtime::invoke`]: the connection's reader only
 //! hands messages over. So the state of a transaction needs no lock, its cancellation frees
-//! everything, and a contract that hangs holds up nobody else.
+//! everything, and a contract that hangs holds up nobody else. The state is read where it may block
+//! ([`crate::blocking`]), never on a worker of tokio's.
 
+mod admission;
 mod config;
 mod connection;
 mod dial;
@@ -56,4 +59,4 @@ pub use ledger_state::LedgerState;
 pub use metrics::RuntimeMetrics;
 pub use register::ChaincodeSupport;
 pub use runtime::{Call, Outcome, Runtime};
-pub use state::{PrivateAccess, QueryId, QueryResult, StateAccess, StateError};
+pub use state::{BlockingState, PrivateAccess, QueryId, QueryResult, StateAccess, StateError};

@@ -1,5 +1,5 @@
 //! `protos.ChaincodeSupport`: the service that contracts dial (Fabric:
-//! core/chaincode/chaincode_support.go).
+//! core/chaincode/chaincode_support.go). Who is let in is decided by [`super::admission`].
 
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -11,11 +11,14 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use weft_protos::peer::ChaincodeMessage;
 use weft_protos::peer::chaincode_support_server::{self, ChaincodeSupportServer};
+use weft_rpc::listen::{PeerCertificates, PeerInfo};
 
+use super::admission::{Admitted, Holder, Refusal};
 use super::connection::{Connection, OUTBOX};
 use super::dial::{read_register, serve};
-use super::package::PackageId;
+use super::package::{PackageId, StoreError};
 use super::runtime::{Inner, Runtime};
+use crate::blocking::blocking;
 
 /// The service that contracts dial.
 #[derive(Clone)]
@@ -54,13 +57,15 @@ impl chaincode_support_server::ChaincodeSupport for ChaincodeSupport {
         let slot = Arc::clone(&self.slots)
             .try_acquire_owned()
             .map_err(|_| Status::resource_exhausted("too many chaincode streams"))?;
-        let place = request
-            .remote_addr()
-            .map_or_else(|| "a local stream".to_owned(), |address| address.to_string());
+        let info = PeerInfo::of(&request);
+        let place =
+            info.map_or_else(|| "a local stream".to_owned(), |info| info.remote.to_string());
+        let shown = info.map(|info| info.certificates.clone()).unwrap_or_default();
         let (out, outbox) = mpsc::channel(OUTBOX);
         let session = Session {
             inner: Arc::clone(&self.inner),
             place,
+            shown,
             out,
             closed: self.inner.shutdown.child_token(),
             end: Arc::default(),
@@ -90,6 +95,8 @@ fn outbound(
 struct Session {
     inner: Arc<Inner>,
     place: String,
+    /// The certificates that the client has shown.
+    shown: PeerCertificates,
     out: mpsc::Sender<ChaincodeMessage>,
     closed: CancellationToken,
     end: Arc<OnceLock<Status>>,
@@ -112,9 +119,12 @@ impl Session {
         let id = tokio::time::timeout(self.inner.config.startup_timeout, opening)
             .await
             .map_err(|_| Status::deadline_exceeded("no REGISTER in time"))??;
-        self.admit(&id).await?;
+        let admitted = self.admit(id).await.map_err(|refusal| {
+            tracing::warn!(place = self.place, %refusal, "refused a registration");
+            Status::permission_denied(refusal.to_string())
+        })?;
         let limit = self.inner.config.max_message_bytes;
-        let connection = Connection::new(id, self.place, self.out, self.closed, limit);
+        let connection = Connection::new(admitted, self.place, self.out, self.closed, limit);
         let connection = Arc::new(connection);
         self.inner.registry.register(&connection).map_err(|duplicate| {
             tracing::warn!(chaincode = duplicate.0, "refused a second registration");
@@ -124,22 +134,23 @@ impl Session {
         serve(&self.inner, connection, inbound).await
     }
 
-    /// Only contracts of installed packages are taken in, unless in development.
-    async fn admit(&self, id: &str) -> Result<(), Status> {
+    /// Whether the client is the contract that it announces itself as. The certificate is looked at
+    /// before the package, so that strangers do not have packages read.
+    async fn admit(&self, announced: String) -> Result<Admitted, Refusal> {
         if self.inner.config.development {
-            return Ok(());
+            return Ok(Admitted::in_development(announced));
         }
-        if let Ok(id) = id.parse::<PackageId>() {
-            let packages = self.inner.packages.clone();
-            let installed = tokio::task::spawn_blocking(move || packages.is_installed(&id));
-            if installed.await.unwrap_or(false) {
-                return Ok(());
+        let Ok(id) = announced.parse::<PackageId>() else {
+            return Err(Refusal::NotInstalled(announced));
+        };
+        let holder = Holder::of(&id, &self.shown)?;
+        match blocking(|| self.inner.packages.reach(&id)).await {
+            Ok(reach) => Admitted::registering(holder, &reach),
+            Err(StoreError::NotFound(_)) => Err(Refusal::NotInstalled(announced)),
+            Err(error) => {
+                tracing::error!(chaincode = announced, %error, "failed to read a package");
+                Err(Refusal::NotInstalled(announced))
             }
         }
-        let text = format!(
-            "peer will not accept external chaincode connection {id}: \
-             no such package is installed (except in dev mode)"
-        );
-        Err(Status::permission_denied(text))
     }
 }

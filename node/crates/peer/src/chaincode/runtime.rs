@@ -22,7 +22,7 @@ use super::host::{Host, Target};
 use super::metrics::RuntimeMetrics;
 use super::package::PackageStore;
 use super::registry::{Launched, Lookup, Registry};
-use super::state::StateAccess;
+use super::state::BlockingState;
 use super::transaction::Transaction;
 
 /// A call of a chaincode, as a proposal asks for it.
@@ -104,7 +104,7 @@ impl Runtime {
     pub async fn invoke(
         &self,
         call: Call,
-        state: &mut dyn StateAccess,
+        state: &mut BlockingState,
         host: &dyn Host,
     ) -> Result<Outcome, ChaincodeError> {
         let result = self.invoke_inner(&call, state, host).await;
@@ -114,7 +114,7 @@ impl Runtime {
     async fn invoke_inner(
         &self,
         call: &Call,
-        state: &mut dyn StateAccess,
+        state: &mut BlockingState,
         host: &dyn Host,
     ) -> Result<Outcome, ExecuteError> {
         let input = ChaincodeInput { decorations: call.decorations.clone(), ..call.input.clone() };
@@ -190,14 +190,14 @@ impl<'a> Job<'a> {
     pub(super) fn run(
         self,
         inner: &'a Arc<Inner>,
-        state: &'a mut dyn StateAccess,
+        state: &'a mut BlockingState,
         host: &'a dyn Host,
     ) -> Pin<Box<dyn Future<Output = Result<ChaincodeMessage, ExecuteError>> + Send + 'a>> {
         Box::pin(async move {
-            let target = host
-                .resolve(self.channel, self.chaincode, self.input.is_init, state)
-                .map_err(ExecuteError::Invocation)?;
-            match target {
+            let (channel, chaincode, is_init) = (self.channel, self.chaincode, self.input.is_init);
+            let target =
+                state.run_mut(|state| host.resolve(channel, chaincode, is_init, state)).await;
+            match target.map_err(ExecuteError::Invocation)? {
                 Target::System => self.run_system(state, host).await,
                 Target::Contract { package_id, init } => {
                     self.run_contract(inner, &package_id, init, state, host).await
@@ -208,7 +208,7 @@ impl<'a> Job<'a> {
 
     async fn run_system(
         self,
-        state: &mut dyn StateAccess,
+        state: &mut BlockingState,
         host: &dyn Host,
     ) -> Result<ChaincodeMessage, ExecuteError> {
         let response = host
@@ -233,7 +233,7 @@ impl<'a> Job<'a> {
         inner: &Arc<Inner>,
         package_id: &str,
         init: bool,
-        state: &mut dyn StateAccess,
+        state: &mut BlockingState,
         host: &dyn Host,
     ) -> Result<ChaincodeMessage, ExecuteError> {
         let exchange = self.open(inner, package_id).await?;
@@ -243,10 +243,11 @@ impl<'a> Job<'a> {
             proposal: self.proposal.cloned(),
             ..message_of(kind)
         };
-        let transaction = Transaction::new(inner, &self, package_id, init, state, host);
+        let mut transaction = Transaction::new(inner, &self, package_id, init, state, host);
         let conversation = transaction.run(exchange, start);
         let begin = Instant::now();
         let result = tokio::time::timeout(inner.config.execute_timeout, conversation).await;
+        transaction.close().await;
         if let Some(metrics) = &inner.metrics {
             metrics.executed(self.channel, package_id, begin.elapsed());
         }

@@ -5,6 +5,11 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use weft_protos::queryresult::{KeyModification, Kv};
 
+use crate::blocking::Blocking;
+
+/// A transaction's state, as async code holds it.
+pub type BlockingState = Blocking<dyn StateAccess>;
+
 /// Names an open query of one transaction's state. It is the implementation that hands them out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueryId(pub u64);
@@ -138,7 +143,8 @@ pub trait PrivateAccess: Send {
 
 /// State of one channel as one transaction sees it: reads come from a snapshot and are recorded,
 /// writes are collected (Fabric: core/ledger TxSimulator). The namespace is the name of the
-/// contract at work. Calls do not wait for anything but the local store.
+/// contract at work. Calls do not wait for anything but the local store, so async code makes them
+/// through [`BlockingState`].
 pub trait StateAccess: PrivateAccess {
     /// The committed value of a key. Writes of this transaction do not show.
     ///

@@ -1,59 +1,27 @@
-//! A transaction at work: the contract's requests, carried out on the transaction's state. A
-//! request that names a collection is for its private data; [`private`] tells whether it may be.
+//! A transaction at work: a contract's messages, each answered before its next. Requests for
+//! state are for [`requests`]; calls of other chaincodes are made here.
 
-mod private;
+mod requests;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use prost::Message;
-use weft_protos::ext::{DecodeError, decode};
 use weft_protos::peer::chaincode_message::Type;
-use weft_protos::peer::{
-    self, ChaincodeMessage, GetState, GetStateByRange, GetStateMetadata, GetStateMultiple,
-    GetStateMultipleResult, PurgePrivateState, PutState, PutStateMetadata, QueryMetadata,
-    QueryResponse, StateMetadata, StateMetadataResult, WriteBatchState, WriteRecord, write_record,
-};
+use weft_protos::peer::{self, ChaincodeMessage};
 
-use self::private::{Collections, PrivateError};
+use self::requests::{Answer, Kept, RequestError, Requests, encoded, request};
 use super::connection::{Exchange, message_of};
 use super::error::ExecuteError;
-use super::host::{Host, HostError};
-use super::query::{Query, QueryLimits};
+use super::host::Host;
 use super::runtime::{Inner, Job};
-use super::state::{QueryId, StateAccess, StateError};
-
-/// Most queries that one transaction may have open.
-const MAX_QUERIES: usize = 1000;
-
-/// Why a request was not carried out. The contract gets the text and may go on.
-#[derive(Debug, thiserror::Error)]
-enum RequestError {
-    #[error("unmarshal failed: {0}")]
-    Decode(#[source] DecodeError),
-    #[error("{0}")]
-    State(#[source] StateError),
-    #[error("{0}")]
-    Host(#[source] HostError),
-    #[error("execute failed: {0}")]
-    Call(#[source] ExecuteError),
-    #[error("{0}")]
-    Refused(&'static str),
-    #[error("{0}")]
-    Private(#[source] PrivateError),
-}
-
-type Answer = Result<Bytes, RequestError>;
-
-const NO_RICH_QUERIES: RequestError =
-    RequestError::Refused("ExecuteQuery not supported for the peer's key/value state database");
+use super::state::{BlockingState, StateAccess};
+use crate::blocking::blocking;
 
 /// One call of a contract while the contract works on it.
 pub(super) struct Transaction<'a> {
     inner: &'a Arc<Inner>,
     host: &'a dyn Host,
-    state: &'a mut dyn StateAccess,
+    state: &'a mut BlockingState,
     channel: &'a str,
     tx_id: &'a str,
     namespace: &'a str,
@@ -61,9 +29,7 @@ pub(super) struct Transaction<'a> {
     proposal: Option<&'a peer::SignedProposal>,
     init: bool,
     depth: usize,
-    collections: Collections,
-    queries: BTreeMap<String, Query>,
-    last_query: u64,
+    kept: Kept,
 }
 
 impl<'a> Transaction<'a> {
@@ -72,7 +38,7 @@ impl<'a> Transaction<'a> {
         job: &Job<'a>,
         package_id: &'a str,
         init: bool,
-        state: &'a mut dyn StateAccess,
+        state: &'a mut BlockingState,
         host: &'a dyn Host,
     ) -> Self {
         Self {
@@ -86,15 +52,19 @@ impl<'a> Transaction<'a> {
             proposal: job.proposal,
             init,
             depth: job.depth,
-            collections: Collections::default(),
-            queries: BTreeMap::new(),
-            last_query: 0,
+            kept: Kept::default(),
         }
+    }
+
+    /// Closes what the contract has left open on the state, which its caller may go on with.
+    pub(super) async fn close(self) {
+        let Self { state, mut kept, .. } = self;
+        state.run_mut(|state| kept.close(state)).await;
     }
 
     /// Sends the first message and serves the contract until its last one.
     pub(super) async fn run(
-        mut self,
+        &mut self,
         mut exchange: Exchange,
         start: ChaincodeMessage,
     ) -> Result<ChaincodeMessage, ExecuteError> {
@@ -130,227 +100,15 @@ impl<'a> Transaction<'a> {
     }
 
     async fn serve(&mut self, kind: Type, payload: Bytes) -> Answer {
-        match kind {
-            Type::GetState => self.get_state(&request(payload)?),
-            Type::GetStateMultiple => self.get_states(&request(payload)?),
-            Type::PutState => self.put_state(request(payload)?),
-            Type::DelState => self.delete_state(&request(payload)?),
-            Type::WriteBatchState => self.write_batch(request(payload)?),
-            Type::GetStateMetadata => self.get_metadata(&request(payload)?),
-            Type::PutStateMetadata => self.put_metadata(request(payload)?),
-            Type::GetStateByRange => self.range(&request(payload)?),
-            Type::GetHistoryForKey => self.history(&request(payload)?),
-            Type::QueryStateNext => self.next(&request(payload)?),
-            Type::QueryStateClose => Ok(self.close(request(payload)?)),
-            Type::InvokeChaincode => self.invoke(request(payload)?).await,
-            Type::GetQueryResult => self.rich_query(&request(payload)?),
-            Type::GetPrivateDataHash => self.private_hash(&request(payload)?),
-            Type::PurgePrivateData => {
-                let PurgePrivateState { key, collection } = request(payload)?;
-                self.purge(&collection, &key)?;
-                Ok(Bytes::new())
-            }
-            _ => Err(RequestError::Refused("unknown kind of request")),
+        if kind == Type::InvokeChaincode {
+            return self.invoke(request(payload)?).await;
         }
-    }
-
-    fn get_state(&mut self, get: &GetState) -> Answer {
-        Ok(self.get(&get.collection, &get.key)?.unwrap_or_default())
-    }
-
-    fn get_states(&mut self, get: &GetStateMultiple) -> Answer {
-        let values = if get.collection.is_empty() {
-            let keys: Vec<&str> = get.keys.iter().map(String::as_str).collect();
-            self.state.get_states(self.namespace, &keys).map_err(RequestError::State)?
-        } else {
-            let values = get.keys.iter().map(|key| self.get(&get.collection, key));
-            values.collect::<Result<_, _>>()?
+        let Self { inner, host, state, channel, namespace, init, kept, .. } = self;
+        let (config, host, init) = (&inner.config, *host, *init);
+        let serve = |state: &mut (dyn StateAccess + 'static)| {
+            Requests { config, host, state, channel, namespace, init, kept }.serve(kind, payload)
         };
-        let values = values.into_iter().map(Option::unwrap_or_default).collect();
-        Ok(encoded(&GetStateMultipleResult { values }))
-    }
-
-    fn get(&mut self, collection: &str, key: &str) -> Result<Option<Bytes>, RequestError> {
-        let value = if collection.is_empty() {
-            self.state.get_state(self.namespace, key)
-        } else {
-            self.may_read(collection)?;
-            self.state.get_private(self.namespace, collection, key)
-        };
-        value.map_err(RequestError::State)
-    }
-
-    fn put_state(&mut self, put: PutState) -> Answer {
-        self.put(&put.collection, &put.key, put.value)?;
-        Ok(Bytes::new())
-    }
-
-    fn put(&mut self, collection: &str, key: &str, value: Bytes) -> Result<(), RequestError> {
-        self.may_write(collection)?;
-        written_key(key)?;
-        let done = match collection {
-            "" => self.state.put_state(self.namespace, key, value),
-            _ => self.state.put_private(self.namespace, collection, key, value),
-        };
-        done.map_err(RequestError::State)
-    }
-
-    fn delete_state(&mut self, delete: &peer::DelState) -> Answer {
-        self.delete(&delete.collection, &delete.key)?;
-        Ok(Bytes::new())
-    }
-
-    fn delete(&mut self, collection: &str, key: &str) -> Result<(), RequestError> {
-        self.may_write(collection)?;
-        written_key(key)?;
-        let done = match collection {
-            "" => self.state.delete_state(self.namespace, key),
-            _ => self.state.delete_private(self.namespace, collection, key),
-        };
-        done.map_err(RequestError::State)
-    }
-
-    fn write_batch(&mut self, batch: WriteBatchState) -> Answer {
-        for record in batch.rec {
-            self.write_record(record)?;
-        }
-        Ok(Bytes::new())
-    }
-
-    fn write_record(&mut self, record: WriteRecord) -> Result<(), RequestError> {
-        let kind = record.r#type();
-        let WriteRecord { key, value, collection, metadata, .. } = record;
-        match kind {
-            write_record::Type::PutState => self.put(&collection, &key, value),
-            write_record::Type::DelState => self.delete(&collection, &key),
-            write_record::Type::PutStateMetadata => self.set_metadata(&collection, &key, metadata),
-            write_record::Type::PurgePrivateData => self.purge(&collection, &key),
-            write_record::Type::Undefined => Err(RequestError::Refused("unknown operation type")),
-        }
-    }
-
-    fn get_metadata(&mut self, get: &GetStateMetadata) -> Answer {
-        self.metadata_allowed()?;
-        let entries = if get.collection.is_empty() {
-            self.state.get_metadata(self.namespace, &get.key)
-        } else {
-            self.may_read(&get.collection)?;
-            self.state.get_private_metadata(self.namespace, &get.collection, &get.key)
-        };
-        let entries = entries.map_err(RequestError::State)?;
-        let entries =
-            entries.into_iter().map(|(metakey, value)| StateMetadata { metakey, value }).collect();
-        Ok(encoded(&StateMetadataResult { entries }))
-    }
-
-    fn put_metadata(&mut self, put: PutStateMetadata) -> Answer {
-        self.set_metadata(&put.collection, &put.key, put.metadata)?;
-        Ok(Bytes::new())
-    }
-
-    fn set_metadata(
-        &mut self,
-        collection: &str,
-        key: &str,
-        metadata: Option<StateMetadata>,
-    ) -> Result<(), RequestError> {
-        self.metadata_allowed()?;
-        self.may_write(collection)?;
-        written_key(key)?;
-        let entry = metadata.ok_or(RequestError::Refused("the metadata is missing"))?;
-        let entries = BTreeMap::from([(entry.metakey, entry.value)]);
-        let done = match collection {
-            "" => self.state.put_metadata(self.namespace, key, entries),
-            _ => self.state.put_private_metadata(self.namespace, collection, key, entries),
-        };
-        done.map_err(RequestError::State)
-    }
-
-    fn metadata_allowed(&self) -> Result<(), RequestError> {
-        if self.host.key_level_endorsement(self.channel) {
-            return Ok(());
-        }
-        Err(RequestError::Refused(
-            "key level endorsement is not enabled, channel application capability of V1_3 or \
-             later is required",
-        ))
-    }
-
-    fn range(&mut self, get: &GetStateByRange) -> Answer {
-        let page: QueryMetadata = request(get.metadata.clone())?;
-        if !get.collection.is_empty() {
-            return self.private_range(get, &page);
-        }
-        let limit = usize::try_from(page.page_size)
-            .map_err(|_| RequestError::Refused("the page size is negative"))?;
-        if limit == 0 && page.bookmark.is_empty() {
-            let query = self.state.open_range(self.namespace, &get.start_key, &get.end_key);
-            return self.open(query, false, usize::MAX);
-        }
-        let start = if page.bookmark.is_empty() { &get.start_key } else { &page.bookmark };
-        let query = self.state.open_page(self.namespace, start, &get.end_key, limit);
-        self.open(query, true, if limit == 0 { usize::MAX } else { limit })
-    }
-
-    fn rich_query(&mut self, query: &peer::GetQueryResult) -> Answer {
-        if !query.collection.is_empty() {
-            self.may_read(&query.collection)?;
-        }
-        Err(NO_RICH_QUERIES)
-    }
-
-    fn history(&mut self, get: &peer::GetHistoryForKey) -> Answer {
-        let query = self.state.open_history(self.namespace, &get.key);
-        self.open(query, false, usize::MAX)
-    }
-
-    /// Keeps a query and reads its first portion.
-    fn open(&mut self, query: Result<QueryId, StateError>, paged: bool, limit: usize) -> Answer {
-        let query = Query::new(query.map_err(RequestError::State)?, paged);
-        if self.queries.len() >= MAX_QUERIES {
-            self.state.close(query.id);
-            return Err(RequestError::Refused("too many queries are open"));
-        }
-        self.last_query += 1;
-        self.advance(self.last_query.to_string(), query, limit)
-    }
-
-    fn next(&mut self, next: &peer::QueryStateNext) -> Answer {
-        let query = self
-            .queries
-            .remove(&next.id)
-            .ok_or(RequestError::Refused("query iterator not found"))?;
-        self.advance(next.id.clone(), query, usize::MAX)
-    }
-
-    /// Reads a portion; the query stays while there is more.
-    fn advance(&mut self, name: String, mut query: Query, limit: usize) -> Answer {
-        let config = &self.inner.config;
-        let limits = QueryLimits {
-            total: config.total_query_limit.min(limit),
-            portion: config.query_page_size.max(1),
-        };
-        let portion = match query.portion(&mut *self.state, limits) {
-            Ok(portion) => portion,
-            Err(error) => {
-                self.state.close(query.id);
-                return Err(RequestError::State(error));
-            }
-        };
-        let response = encoded(&QueryResponse { id: name.clone(), ..portion.response });
-        if portion.done {
-            self.state.close(query.id);
-        } else {
-            self.queries.insert(name, query);
-        }
-        Ok(response)
-    }
-
-    fn close(&mut self, close: peer::QueryStateClose) -> Bytes {
-        if let Some(query) = self.queries.remove(&close.id) {
-            self.state.close(query.id);
-        }
-        encoded(&QueryResponse { id: close.id, ..Default::default() })
+        state.run_mut(serve).await
     }
 
     /// Calls another chaincode (Fabric: handler.go HandleInvokeChaincode). On another channel it
@@ -377,8 +135,8 @@ impl<'a> Transaction<'a> {
         let answer = if channel == self.channel {
             job.run(self.inner, &mut *self.state, self.host).await
         } else {
-            let mut other =
-                self.host.open_state(channel, self.tx_id).map_err(RequestError::Host)?;
+            let other = blocking(|| self.host.open_state(channel, self.tx_id)).await;
+            let mut other = other.map_err(RequestError::Host)?;
             job.run(self.inner, &mut *other, self.host).await
         };
         let mut answer = answer.map_err(RequestError::Call)?;
@@ -386,29 +144,6 @@ impl<'a> Transaction<'a> {
         answer.channel_id = channel.to_owned();
         Ok(encoded(&answer))
     }
-}
-
-impl Drop for Transaction<'_> {
-    fn drop(&mut self) {
-        for query in std::mem::take(&mut self.queries).into_values() {
-            self.state.close(query.id);
-        }
-    }
-}
-
-fn request<M: Message + Default>(payload: Bytes) -> Result<M, RequestError> {
-    decode("the request", payload).map_err(RequestError::Decode)
-}
-
-fn encoded(message: &impl Message) -> Bytes {
-    message.encode_to_vec().into()
-}
-
-fn written_key(key: &str) -> Result<(), RequestError> {
-    if key.is_empty() {
-        return Err(RequestError::Refused("key must not be an empty string"));
-    }
-    Ok(())
 }
 
 /// Splits `name:version/channel`, of which the last two may be missing; the version says nothing

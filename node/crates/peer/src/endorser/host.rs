@@ -10,8 +10,9 @@ use weft_protos::peer::{ChaincodeInput, Response, SignedProposal};
 use super::EndorserParts;
 use super::admission::Admitted;
 use crate::acl::PEER_CHAINCODE_TO_CHAINCODE;
+use crate::blocking::Blocking;
 use crate::chaincode::{
-    CollectionAccess, Host, HostError, LedgerState, StateAccess, StateError, Target,
+    BlockingState, CollectionAccess, Host, HostError, LedgerState, StateAccess, StateError, Target,
 };
 use crate::channel::Channel;
 use crate::lifecycle::layout::{self, LayoutError, NAMESPACES, SEQUENCE};
@@ -268,10 +269,11 @@ impl Host for ProposalHost<'_> {
         syscc::is_system(chaincode)
     }
 
-    fn open_state(&self, channel: &str, tx_id: &str) -> Result<Box<dyn StateAccess>, HostError> {
+    fn open_state(&self, channel: &str, tx_id: &str) -> Result<Box<BlockingState>, HostError> {
         let channel = self.channel(channel).map_err(|e| HostError::new(e.to_string()))?;
         let ledger = Arc::clone(channel.ledger());
-        Ok(Box::new(LedgerState::new(ledger, tx_id, self.parts.keeps_history)))
+        let state = LedgerState::new(ledger, tx_id, self.parts.keeps_history);
+        Ok(Box::new(Blocking::new(state)))
     }
 
     async fn invoke_system(
@@ -281,7 +283,7 @@ impl Host for ProposalHost<'_> {
         chaincode: &str,
         _input: &ChaincodeInput,
         _proposal: Option<&SignedProposal>,
-        _state: &mut dyn StateAccess,
+        _state: &mut BlockingState,
     ) -> Result<Response, HostError> {
         Err(HostError::new(format!("system chaincode {chaincode} cannot be called by a contract")))
     }

@@ -52,7 +52,8 @@ use weft_types::Timestamp;
 use weft_types::proposal::{self, Simulation};
 
 use crate::acl::Acl;
-use crate::chaincode::{Call, LedgerState, Runtime};
+use crate::blocking::{Blocking, blocking};
+use crate::chaincode::{Call, LedgerState, Outcome, Runtime};
 use crate::channel::{Channel, Channels};
 use crate::commit::private;
 use crate::lifecycle::Sources;
@@ -165,7 +166,7 @@ impl Endorser {
         let place = self.places.try_acquire();
         let limit = self.parts.max_concurrent;
         let _place = place.map_err(|_| refused(EndorserError::Busy { limit }))?;
-        match admission::admit(&self.parts, signed, now) {
+        match blocking(|| admission::admit(&self.parts, signed, now)).await {
             Ok(admitted) => Ok(self.answer(&admitted).await),
             Err(EndorserError::UnknownChannel { channel }) => {
                 Ok(failure(format!("channel '{channel}' not found")))
@@ -248,7 +249,8 @@ impl Endorser {
         pushes: Vec<Push>,
     ) -> Result<(), RunError> {
         let tx_id = admitted.proposal.tx_id.to_string();
-        private::keep(channel.ledger(), &tx_id, values).map_err(RunError::Keep)?;
+        let kept = blocking(|| private::keep(channel.ledger(), &tx_id, values)).await;
+        kept.map_err(RunError::Keep)?;
         let Some(exchange) = &self.parts.exchange else { return Ok(()) };
         distribution::push(&**exchange, channel, pushes).await.map_err(RunError::Distribution)
     }
@@ -263,7 +265,7 @@ impl Endorser {
     async fn run_system(&self, admitted: &Admitted) -> Result<Run, RunError> {
         let chaincode = admitted.proposal.chaincode.as_str();
         let mut state = match &admitted.channel {
-            Some(_) if syscc::simulates(chaincode) => self.state(admitted),
+            Some(_) if syscc::simulates(chaincode) => blocking(|| self.state(admitted)).await,
             _ => None,
         };
         let call = SystemCall {
@@ -291,10 +293,12 @@ impl Endorser {
             channel: admitted.channel_id().to_owned(),
             source,
         };
-        let mut state =
-            self.state(admitted).ok_or_else(|| undefined(host::ResolveError::NoChannel))?;
+        let state = blocking(|| self.state(admitted)).await;
+        let state = state.ok_or_else(|| undefined(host::ResolveError::NoChannel))?;
+        let mut state = Blocking::new(state);
         let mut host = ProposalHost::new(&self.parts, admitted);
-        let endorsable = host.look_up_first(&mut state).map_err(undefined)?;
+        let endorsable = state.run_mut(|state| host.look_up_first(state)).await;
+        let endorsable = endorsable.map_err(undefined)?;
         let call = Call {
             channel_id: admitted.channel_id().to_owned(),
             tx_id: admitted.proposal.tx_id.to_string(),
@@ -305,20 +309,9 @@ impl Endorser {
         };
         let outcome = self.parts.runtime.invoke(call, &mut state, &host).await;
         let outcome = outcome.map_err(RunError::Simulation)?;
-        let snapshot = state.simulator().state().clone();
-        let results = state.finish();
-        let interest = interest::of(&chaincode, &results, &snapshot).map_err(RunError::Interest)?;
-        let (response, event) = (outcome.response, outcome.event);
-        let pushes = match (&admitted.channel, &results.private) {
-            (Some(channel), Some(values)) if response.status < ERROR_THRESHOLD => {
-                let tx_id = &admitted.proposal.tx_id;
-                distribution::pushes(channel, &snapshot, tx_id, values)
-                    .map_err(RunError::Distribution)?
-            }
-            _ => Vec::new(),
-        };
         let version = endorsable.version.clone();
-        Ok(Run { response, event, results, pushes, interest: Some(interest), version })
+        let run = state.finish(|state| concluded(admitted, outcome, version, state)).await;
+        run.map_err(|error| *error)
     }
 
     fn state(&self, admitted: &Admitted) -> Option<LedgerState> {
@@ -333,6 +326,30 @@ impl std::fmt::Debug for Endorser {
         let free = self.places.available_permits();
         f.debug_struct("Endorser").field("free_places", &free).finish_non_exhaustive()
     }
+}
+
+/// What a contract's run came to: what was read and written, who must endorse it, and which values
+/// other members get. Reads the definitions that this depends on.
+fn concluded(
+    admitted: &Admitted,
+    outcome: Outcome,
+    version: String,
+    mut state: LedgerState,
+) -> Result<Run, Box<RunError>> {
+    let Outcome { response, event } = outcome;
+    let proposal = &admitted.proposal;
+    let snapshot = state.simulator().state().clone();
+    let results = state.finish();
+    let interest = interest::of(&proposal.chaincode, &results, &snapshot);
+    let interest = Some(interest.map_err(|source| Box::new(RunError::Interest(source)))?);
+    let pushes = match (&admitted.channel, &results.private) {
+        (Some(channel), Some(values)) if response.status < ERROR_THRESHOLD => {
+            distribution::pushes(channel, &snapshot, &proposal.tx_id, values)
+                .map_err(|source| Box::new(RunError::Distribution(source)))?
+        }
+        _ => Vec::new(),
+    };
+    Ok(Run { response, event, results, pushes, interest, version })
 }
 
 /// Has the channel know that the peer's own endorsement holds, so that it is not verified again when

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use weft_channels::Stores;
 use weft_msp::{CurrentIdentity, CurrentMsps};
 use weft_ops::health::Health;
-use weft_rpc::tls::{ReloadingTls, WatchGuard};
+use weft_rpc::tls::{ReloadingTls, TlsError, TlsFiles, WatchGuard};
 use weft_settings::PeerSettings;
 use weft_types::ChannelId;
 
@@ -44,6 +44,8 @@ pub struct PeerOptions {
     pub local_msp: CurrentMsps,
     /// The peer's TLS certificate and roots.
     pub tls: ReloadingTls,
+    /// The same certificate, with the authorities of contracts that register; see [`contract_tls`].
+    pub contract_tls: ReloadingTls,
     /// Where channels are stored.
     pub stores: Arc<dyn Stores>,
     /// The channels that have a store.
@@ -54,6 +56,21 @@ pub struct PeerOptions {
     pub health: Health,
 }
 
+/// What the certificates of contracts that register are checked against: the authorities of
+/// `chaincode.clientRootCas`, or else those of clients, and the revocation lists of `tls.crls`. The
+/// authorities of the channels' members are never among them. It follows the files when it is watched.
+///
+/// # Errors
+/// Fails where a file cannot be read or used.
+pub fn contract_tls(settings: &PeerSettings) -> Result<ReloadingTls, TlsError> {
+    let own = &settings.chaincode.client_root_cas;
+    let mut files = TlsFiles::from(&settings.tls);
+    if !own.is_empty() {
+        files.client_root_cas.clone_from(own);
+    }
+    ReloadingTls::load(files)
+}
+
 /// A running peer.
 pub struct Peer {
     address: SocketAddr,
@@ -61,7 +78,7 @@ pub struct Peer {
     parts: Parts,
     servers: Vec<JoinHandle<()>>,
     stop: CancellationToken,
-    _tls: Option<WatchGuard>,
+    _tls: Vec<WatchGuard>,
 }
 
 impl Peer {
@@ -72,7 +89,9 @@ impl Peer {
     pub async fn start(options: PeerOptions) -> Result<Self, StartError> {
         let stop = CancellationToken::new();
         let watch = options.settings.tls.reload_interval;
-        let watch = (!watch.is_zero()).then(|| options.tls.watch(watch));
+        let watched =
+            [&options.tls, &options.contract_tls].into_iter().filter(|_| !watch.is_zero());
+        let watch = watched.map(|tls| tls.watch(watch)).collect();
         // Bound first, so that an address in use is told before stores are opened.
         let listeners = parts::bind(&options).await?;
         let existing = options.existing.clone();

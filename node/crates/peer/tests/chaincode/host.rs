@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use weft_peer::chaincode::{CollectionAccess, Host, HostError, StateAccess, Target};
+use weft_peer::blocking::Blocking;
+use weft_peer::chaincode::{BlockingState, CollectionAccess, Host, HostError, StateAccess, Target};
 use weft_protos::peer;
 
 use crate::state::MemoryState;
@@ -62,9 +63,9 @@ impl Host for MemoryHost {
         chaincode == "qscc"
     }
 
-    fn open_state(&self, channel: &str, _tx_id: &str) -> Result<Box<dyn StateAccess>, HostError> {
+    fn open_state(&self, channel: &str, _tx_id: &str) -> Result<Box<BlockingState>, HostError> {
         match self.channels.get(channel) {
-            Some(state) => Ok(Box::new(state.clone())),
+            Some(state) => Ok(Box::new(Blocking::new(state.clone()))),
             None => Err(HostError::new(format!("failed to find ledger for channel: {channel}"))),
         }
     }
@@ -76,7 +77,7 @@ impl Host for MemoryHost {
         chaincode: &str,
         input: &peer::ChaincodeInput,
         _proposal: Option<&peer::SignedProposal>,
-        _state: &mut dyn StateAccess,
+        _state: &mut BlockingState,
     ) -> Result<peer::Response, HostError> {
         let payload = input.args.first().cloned().unwrap_or_default();
         Ok(peer::Response { status: 200, message: format!("from {chaincode}"), payload })

@@ -4,11 +4,13 @@
 mod calls;
 mod connect;
 mod contract;
+mod door;
 mod faults;
 mod host;
 mod ledger;
 mod misbehaving;
 mod packages;
+mod pki;
 mod private;
 mod queries;
 mod register;

@@ -6,7 +6,7 @@ use std::io::Write;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use weft_peer::chaincode::package::{
-    Connection, Label, Package, PackageError, PackageId, PackageStore, StoreError,
+    Connection, Label, Package, PackageError, PackageId, PackageStore, Reach, StoreError,
 };
 
 fn label(text: &str) -> Label {
@@ -22,7 +22,7 @@ fn equal_input_gives_equal_bytes() {
         "asset_1.0:ea6e53e89bfb5bbc123eb4f75a24965b2970ba99f7fbb67f0f287964673adeb1"
     );
     assert!(package.is_service());
-    assert_eq!(package.connection().unwrap(), Some(Connection::plain("127.0.0.1:9999")));
+    assert_eq!(package.reach().unwrap(), Reach::Dialled(Connection::plain("127.0.0.1:9999")));
 }
 
 fn check_label(text: &str, allowed: bool) {
@@ -91,16 +91,17 @@ fn packages_of_other_tools() {
     let bytes = archive(&[("code.tar.gz", &code), ("metadata.json", METADATA), ("more", b"x")]);
     let package = Package::parse(&bytes).unwrap();
     assert_eq!(package.id().label().as_str(), "asset");
-    assert_eq!(package.connection().unwrap().unwrap().address, "asset:9999");
+    let Reach::Dialled(connection) = package.reach().unwrap() else { panic!("it has an address") };
+    assert_eq!(connection.address, "asset:9999");
     let golang = br#"{"path":"github.com/x","type":"golang","label":"asset"}"#;
     let bytes = archive(&[("metadata.json", golang), ("code.tar.gz", &code)]);
     let package = Package::parse(&bytes).unwrap();
     assert_eq!((package.kind(), package.is_service()), ("golang", false));
-    assert_eq!(package.connection().unwrap(), None);
+    assert_eq!(package.reach().unwrap(), Reach::Registers);
 }
 
 fn refusal(bytes: &[u8]) -> String {
-    let result = Package::parse(bytes).and_then(|package| package.connection());
+    let result = Package::parse(bytes).and_then(|package| package.reach());
     result.unwrap_err().to_string()
 }
 
@@ -109,11 +110,11 @@ fn what_is_no_package() {
     assert!(refusal(b"").starts_with("failed to read the package: "));
     assert!(refusal(b"not gzip").starts_with("failed to read the package: "));
     let whole = archive(&[("metadata.json", METADATA), ("code.tar.gz", &code(b"{}"))]);
-    let expect = Package::parse(&whole).unwrap().connection().unwrap();
+    let expect = Package::parse(&whole).unwrap().reach().unwrap();
     for cut in 0..whole.len() {
         // What ends an archive may be missing, never a part of a file.
         if let Ok(package) = Package::parse(&whole[..cut]) {
-            assert_eq!(package.connection().unwrap(), expect, "cut at {cut}");
+            assert_eq!(package.reach().unwrap(), expect, "cut at {cut}");
             assert!(cut > whole.len() * 3 / 4, "cut at {cut}");
         }
     }

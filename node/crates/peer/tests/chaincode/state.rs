@@ -34,6 +34,8 @@ pub struct Committed {
 #[derive(Clone, Default)]
 pub struct MemoryState {
     pub committed: Arc<Mutex<Committed>>,
+    /// Called before a key is read.
+    pub on_read: Option<Arc<dyn Fn() + Send + Sync>>,
     pub writes: BTreeMap<Name, Option<Bytes>>,
     pub metadata_writes: BTreeMap<Name, BTreeMap<String, Bytes>>,
     /// Private writes in their order.
@@ -126,6 +128,9 @@ impl MemoryState {
 
 impl StateAccess for MemoryState {
     fn get_state(&mut self, namespace: &str, key: &str) -> Result<Option<Bytes>, StateError> {
+        if let Some(on_read) = &self.on_read {
+            on_read();
+        }
         Ok(self.committed.lock().values.get(&name(namespace, key)).cloned())
     }
 

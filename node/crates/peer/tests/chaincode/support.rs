@@ -8,15 +8,20 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::TcpListenerStream;
+use tonic::service::Routes;
 use weft_contract::{Contract, RegisterOptions, ServeOptions, ServerTls, SessionLimits};
+use weft_peer::blocking::Blocking;
 use weft_peer::chaincode::package::{Connection, Label, Package, PackageStore};
 use weft_peer::chaincode::{
     Call, ChaincodeError, ChaincodeSupport, Outcome, Runtime, RuntimeConfig,
 };
 use weft_protos::peer::ChaincodeInput;
+use weft_rpc::listen::Security;
+use weft_rpc::server::{GrpcOptions, GrpcServer};
+use weft_settings::{ClientAuth, Limits};
 
 use crate::host::MemoryHost;
+use crate::pki;
 use crate::state::MemoryState;
 
 /// A runtime, its packages, and a host.
@@ -66,7 +71,10 @@ impl Peer {
         state: &mut MemoryState,
         call: Call,
     ) -> Result<Outcome, ChaincodeError> {
-        self.runtime.invoke(call, state, &self.host).await
+        let mut held = Blocking::new(std::mem::take(state));
+        let outcome = self.runtime.invoke(call, &mut held, &self.host).await;
+        held.finish(|held| *state = held).await;
+        outcome
     }
 
     /// Calls a function and gives the payload as text, or the error's or response's text.
@@ -80,17 +88,19 @@ impl Peer {
 
     /// Serves `ChaincodeSupport` for contracts that dial.
     pub async fn listen(&self) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let service = ChaincodeSupport::new(&self.runtime).into_server();
-        let server = server().add_service(service);
-        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
-        address
+        self.listen_at("127.0.0.1:0", ClientAuth::Required).await.0
     }
-}
 
-fn server() -> tonic::transport::Server {
-    tonic::transport::Server::builder()
+    /// As [`listen`](Self::listen), at a given address.
+    pub async fn listen_at(&self, address: &str, auth: ClientAuth) -> (SocketAddr, JoinHandle<()>) {
+        let options = GrpcOptions::from(&Limits::default());
+        let security = Security::tls(&pki::server(), auth);
+        let server = GrpcServer::bind(address, options, security, None).await.unwrap();
+        let address = server.local_addr();
+        let routes = Routes::new(ChaincodeSupport::new(&self.runtime).into_server());
+        let serving = async move { server.serve(routes, std::future::pending()).await.unwrap() };
+        (address, tokio::spawn(serving))
+    }
 }
 
 /// A contract that runs as a service.
@@ -156,12 +166,22 @@ pub async fn start(
     Service { id: id.to_owned(), task }
 }
 
-/// A contract that dials the peer, until the handle is aborted.
+/// A contract that dials the peer with the certificate of its package, until the handle is aborted.
 pub fn register(id: &str, peer: SocketAddr, contract: impl Contract) -> JoinHandle<()> {
+    register_showing(id, peer, Some(pki::certificate(&[id])), contract)
+}
+
+/// As [`register`], with another certificate or none.
+pub fn register_showing(
+    id: &str,
+    peer: SocketAddr,
+    shown: Option<pki::Shown>,
+    contract: impl Contract,
+) -> JoinHandle<()> {
     let options = RegisterOptions {
         chaincode_id: id.to_owned(),
         peer_address: peer.to_string(),
-        tls: None,
+        tls: Some(pki::client(shown)),
         limits: SessionLimits::default(),
     };
     tokio::spawn(async move {

@@ -25,13 +25,14 @@ pub struct Program {
     pub serves: bool,
 }
 
-/// `host:port` at which peers reach the contract.
+/// `host:port` at which peers reach the contract; empty for one that registers with them.
 ///
 /// # Errors
 /// A program of a machine has no place in a cluster.
 pub fn address(subject: &Subject<'_>) -> Result<String, Finding> {
     match &subject.model.program {
         model::Program::Address(address) => Ok(address.clone()),
+        model::Program::Registers => Ok(String::new()),
         model::Program::Image(image) => Ok(describe(subject, image, String::new()).address()),
         model::Program::Command(_) => Err(report::invalid(
             "spec.command: a cluster runs contracts from images: set spec.image, or spec.address \

@@ -115,8 +115,13 @@ fn own(depth: usize, now: Timestamp) -> Authorities {
 }
 
 fn leaves() -> [Leaf; 2] {
-    let leaf =
-        |root, hosts| Leaf { common_name: "org1-peer-0".to_owned(), role: Role::Peer, root, hosts };
+    let leaf = |root, hosts| Leaf {
+        common_name: "org1-peer-0".to_owned(),
+        role: Role::Peer,
+        root,
+        hosts,
+        uris: Vec::new(),
+    };
     let hosts = vec!["org1-peer-0.prod.svc".to_owned(), "127.0.0.1".to_owned()];
     [leaf(RootUse::Identity, Vec::new()), leaf(RootUse::Tls, hosts)]
 }

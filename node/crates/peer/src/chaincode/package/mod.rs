@@ -6,5 +6,5 @@ mod store;
 pub use store::{InstalledPackage, PackageStore, StoreError};
 pub use weft_package::{
     Connection, ConnectionError, ConnectionTls, Label, LabelError, Package, PackageError,
-    PackageId, PackageIdError, SERVICE_TYPE,
+    PackageId, PackageIdError, Reach, SERVICE_TYPE,
 };

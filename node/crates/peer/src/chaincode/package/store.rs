@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::{Package, PackageError, PackageId};
+use super::{Package, PackageError, PackageId, Reach};
 
 /// Beginning of the names of files that are being written.
 const TEMPORARY: &str = ".package-";
@@ -105,6 +105,15 @@ impl PackageStore {
             return Err(StoreError::Damaged(id.clone()));
         }
         Ok(bytes.into())
+    }
+
+    /// How the contract of a package is reached.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), and where the package does not say it.
+    pub fn reach(&self, id: &PackageId) -> Result<Reach, StoreError> {
+        let bytes = self.load(id)?;
+        Package::parse(&bytes).and_then(|package| package.reach()).map_err(StoreError::Package)
     }
 
     /// Whether there is such a package.

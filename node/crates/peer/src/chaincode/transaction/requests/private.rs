@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use weft_protos::peer::{GetState, GetStateByRange, QueryMetadata};
 
-use super::{Answer, RequestError, Transaction, written_key};
+use super::{Answer, RequestError, Requests, written_key};
 use crate::chaincode::host::{CollectionAccess, HostError};
 
 /// Longest name of a collection that an error repeats, in characters.
@@ -14,7 +14,7 @@ const SHOWN: usize = 100;
 /// A request for private data that is refused. The texts reach contracts and clients, who know
 /// Fabric's.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum PrivateError {
+pub(in crate::chaincode::transaction) enum PrivateError {
     #[error("private data APIs are not allowed in chaincode Init()")]
     Init,
     #[error("collection must not be an empty string")]
@@ -50,7 +50,7 @@ pub(super) enum PrivateError {
 #[derive(Debug, Default)]
 pub(super) struct Collections(BTreeMap<String, CollectionAccess>);
 
-impl Transaction<'_> {
+impl Requests<'_> {
     /// Whether values of a collection may be read, as far as the creator goes. A peer that does
     /// not hold them can still tell that a key does not exist.
     pub(super) fn may_read(&mut self, collection: &str) -> Result<CollectionAccess, RequestError> {
@@ -113,7 +113,7 @@ impl Transaction<'_> {
         if self.init {
             return Err(RequestError::Private(PrivateError::Init));
         }
-        if let Some(known) = self.collections.0.get(collection) {
+        if let Some(known) = self.kept.collections.0.get(collection) {
             return Ok(*known);
         }
         let found = self.host.collection(self.channel, self.namespace, collection);
@@ -123,7 +123,7 @@ impl Transaction<'_> {
             let channel = self.channel.to_owned();
             RequestError::Private(PrivateError::Unknown { channel, chaincode, collection })
         })?;
-        self.collections.0.insert(collection.to_owned(), access);
+        self.kept.collections.0.insert(collection.to_owned(), access);
         Ok(access)
     }
 
