@@ -41,7 +41,6 @@ impl RocksStores {
     /// As [`RocksKv::open`].
     pub fn open(&self, channel: &ChannelId) -> Result<Arc<dyn Kv>, KvError> {
         let path = self.path(channel);
-        fs::create_dir_all(&path).map_err(|error| self.failed(&path, error))?;
         let store: Arc<dyn Kv> = RocksKv::open(path, self.columns, self.options.clone())?;
         Ok(store)
     }
