@@ -166,7 +166,12 @@ impl Membership {
             }
         };
         if identity.verify(&envelope.payload, &envelope.signature).is_err() {
-            tracing::warn!(endpoint = %member.endpoint, "refused a sign of life: wrong signature");
+            weft_rpc::sampled!(
+                warn,
+                "sign of life",
+                endpoint = %member.endpoint,
+                "refused a sign of life: wrong signature"
+            );
             return;
         }
         // This peer under a certificate that it had before, as others may still tell.
