@@ -12,7 +12,7 @@ use weft_msp::folder::{self, FolderParts, NodeOus};
 use weft_rpc::tls::{TlsError, TlsIdentity};
 use weft_types::{MspId, Timestamp};
 
-use super::files::{self, FileError, Secrecy};
+use super::files::{self, FileError};
 use super::layout::Layout;
 use super::nodes::Node;
 use super::state::State;
@@ -222,9 +222,9 @@ impl OrgMaterial {
             let pem = key
                 .to_pkcs8_pem()
                 .map_err(|source| MaterialError::Key { holder: holder.clone(), source })?;
-            files::write(&paths.root, self.tls.certificate().pem().as_bytes(), Secrecy::Public)?;
-            files::write(&paths.key, pem.as_bytes(), Secrecy::Secret)?;
-            files::write(&paths.cert, certificate.pem().as_bytes(), Secrecy::Public)?;
+            files::write(&paths.root, self.tls.certificate().pem().as_bytes())?;
+            files::write(&paths.key, pem.as_bytes())?;
+            files::write(&paths.cert, certificate.pem().as_bytes())?;
             issued.push(Issued { holder, reason });
         }
         Ok(issued)
@@ -397,8 +397,8 @@ fn make_root(
         IssueError::Issue(source) => MaterialError::Root { folder: folder.to_owned(), source },
     })?;
     let pem = root.key().to_pkcs8_pem().map_err(key_error)?;
-    files::write(&folder.join("key.pem"), pem.as_bytes(), Secrecy::Secret)?;
-    files::write(&folder.join("ca.pem"), root.certificate().pem().as_bytes(), Secrecy::Public)?;
+    files::write(&folder.join("key.pem"), pem.as_bytes())?;
+    files::write(&folder.join("ca.pem"), root.certificate().pem().as_bytes())?;
     Ok(root)
 }
 
@@ -407,10 +407,9 @@ fn write_folder(folder: &Path, parts: &FolderParts) -> Result<(), MaterialError>
         .map_err(|source| MaterialError::Key { holder: folder.display().to_string(), source })?;
     for file in all {
         let path = folder.join(&file.path);
-        let secrecy = if file.private { Secrecy::Secret } else { Secrecy::Public };
         // Unchanged files are left alone: running again changes nothing.
         if files::read(&path)?.as_deref() != Some(file.contents.as_bytes()) {
-            files::write(&path, file.contents.as_bytes(), secrecy)?;
+            files::write(&path, file.contents.as_bytes())?;
         }
     }
     Ok(())

@@ -2,7 +2,8 @@
 //!
 //! Ports are chosen once, so that addresses in certificates, channel configs and client
 //! programs stay true. Fingerprints of the roots are kept, so that a CA which vanished or
-//! changed is noticed and never silently made anew.
+//! changed is noticed and never silently made anew; so are genesis blocks and heights, so that no
+//! channel is begun twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, TcpListener};
@@ -10,7 +11,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::files::{self, FileError, Secrecy};
+use super::files::{self, FileError};
 use super::layout::Layout;
 use super::process::ProcessId;
 
@@ -38,6 +39,16 @@ pub enum StateError {
     NoPort,
 }
 
+/// What is known of a channel that was begun.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ChannelRecord {
+    /// Hash of the genesis block's header, hexadecimal.
+    pub genesis: String,
+    /// The greatest number of blocks that was ever seen.
+    pub height: u64,
+}
+
 /// The record.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -53,6 +64,9 @@ pub struct State {
     /// Ports by node and purpose, such as `orderer0/grpc`.
     #[serde(default)]
     pub ports: BTreeMap<String, u16>,
+    /// Channels that were begun, by id.
+    #[serde(default)]
+    pub channels: BTreeMap<String, ChannelRecord>,
     /// Processes that were started, by node or `chaincode/CHANNEL.NAME`.
     #[serde(default)]
     pub processes: BTreeMap<String, ProcessId>,
@@ -85,7 +99,7 @@ impl State {
         let path = layout.state();
         let text = serde_json::to_vec_pretty(self)
             .map_err(|source| StateError::Json { path: path.display().to_string(), source })?;
-        files::write(&path, &text, Secrecy::Public).map_err(StateError::File)
+        files::write(&path, &text).map_err(StateError::File)
     }
 
     /// The port for `purpose`, chosen when first asked for.

@@ -95,6 +95,8 @@ pub struct ChannelOutcome {
     pub term: Option<u64>,
     /// Nodes that have joined.
     pub joined: BTreeSet<String>,
+    /// Those of them that did so now.
+    pub newly_joined: Vec<String>,
     /// Orderers that are not wanted and are consenters no longer: they may be stopped as far as
     /// this channel goes.
     pub removable: Vec<String>,
@@ -226,6 +228,7 @@ struct Run<'a> {
     seen: Observation,
     current: Option<Current>,
     did: Vec<String>,
+    newly_joined: Vec<String>,
     deadline: Instant,
 }
 
@@ -238,8 +241,17 @@ impl<'a> Run<'a> {
         let deadline = Instant::now() + BUDGET;
         let nodes: Vec<NodeRef> = input.orderers.iter().chain(input.peers).cloned().collect();
         let seen = observe(access, &nodes).await;
-        let mut run =
-            Run { access, input, id, founders, seen, current: None, did: Vec::new(), deadline };
+        let mut run = Run {
+            access,
+            input,
+            id,
+            founders,
+            seen,
+            current: None,
+            did: Vec::new(),
+            newly_joined: Vec::new(),
+            deadline,
+        };
         run.read().await;
         Ok(run)
     }
@@ -403,12 +415,17 @@ impl<'a> Run<'a> {
             match result {
                 Ok(_) => {
                     any = true;
-                    self.did.push(format!("Joined {name} to channel {}", self.id));
+                    self.has_joined(name);
                 }
                 Err(error) => self.note(&name, &error),
             }
         }
         any
+    }
+
+    fn has_joined(&mut self, name: String) {
+        self.did.push(format!("Joined {name} to channel {}", self.id));
+        self.newly_joined.push(name);
     }
 
     /// What a node refused is shown with what else is known of it.
@@ -594,7 +611,7 @@ impl<'a> Run<'a> {
             match result {
                 Ok(()) => {
                     any = true;
-                    self.did.push(format!("Joined {name} to channel {}", self.id));
+                    self.has_joined(name);
                 }
                 Err(error) => self.note(&name, &error),
             }
@@ -652,6 +669,7 @@ impl<'a> Run<'a> {
             heights,
             removable: removable.map(|node| node.name.clone()).collect(),
             did: self.did,
+            newly_joined: self.newly_joined,
             observation: self.seen,
         }
     }
