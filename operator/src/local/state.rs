@@ -6,6 +6,7 @@
 //! channel is begun twice.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 
@@ -117,12 +118,12 @@ impl State {
     }
 }
 
-/// Starts at a place that differs from process to process, so that networks which come up at
-/// the same moment rarely ask for the same port.
+/// Starts at a random place, so that networks which come up at the same moment, be it in one
+/// process, rarely ask for the same port.
 fn free_port(taken: &BTreeSet<u16>) -> Option<u16> {
     let span = PORTS.end - PORTS.start;
-    let seed = std::process::id().wrapping_mul(2_654_435_761) >> 8;
-    let first = u16::try_from(seed % u32::from(span)).unwrap_or_default();
+    let random = RandomState::new().build_hasher().finish();
+    let first = u16::try_from(random % u64::from(span)).unwrap_or_default();
     (0..span)
         .map(|step| PORTS.start + (first + step) % span)
         .filter(|port| !taken.contains(port))
