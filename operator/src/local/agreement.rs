@@ -111,14 +111,30 @@ impl Runner {
         node: &Node,
         number: u64,
     ) -> Result<Block, LocalError> {
-        let call = async {
-            if node.kind == Kind::Peer {
-                return self.access.peer(node)?.block(&channel.id, number).await;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.ask_for_block(channel, node, number).await {
+                Ok(block) => return Ok(block),
+                // An orderer that knows of no leader gives no blocks for a moment.
+                Err(error) if error.can_retry() && Instant::now() < deadline => sleep(POLL).await,
+                Err(error) => {
+                    let step = format!("read block {number} of {} at {}", channel.id, node.name);
+                    return Err(LocalError::step(step)(error));
+                }
             }
-            let orderer = self.access.orderer(node, ORDERING)?;
-            orderer.block(&channel.id, Position::Block(number)).await
-        };
-        let step = format!("read block {number} of {} at {}", channel.id, node.name);
-        call.await.map_err(LocalError::step(step))
+        }
+    }
+
+    async fn ask_for_block(
+        &self,
+        channel: &Channel,
+        node: &Node,
+        number: u64,
+    ) -> Result<Block, ClientError> {
+        if node.kind == Kind::Peer {
+            return self.access.peer(node)?.block(&channel.id, number).await;
+        }
+        let orderer = self.access.orderer(node, ORDERING)?;
+        orderer.block(&channel.id, Position::Block(number)).await
     }
 }

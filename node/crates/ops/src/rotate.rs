@@ -129,7 +129,7 @@ mod tests {
         for run in 0..2 {
             let (log, _) = log(folder.path(), 100, 3);
             for number in 0..40 {
-                writeln!(&log, "run {run}, line {number:03}").unwrap();
+                (&log).write_all(format!("run {run}, line {number:03}\n").as_bytes()).unwrap();
             }
         }
         let (_, path) = log(folder.path(), 100, 3);
@@ -151,7 +151,7 @@ mod tests {
         // The place of the full file is taken.
         fs::create_dir_all(numbered(&path, 1).join("taken")).unwrap();
         for number in 0..40 {
-            writeln!(&log, "line {number:03}").unwrap();
+            (&log).write_all(format!("line {number:03}\n").as_bytes()).unwrap();
         }
         assert!(fs::metadata(&path).unwrap().len() <= 100);
         assert_eq!(lines(&path).last().unwrap(), "line 039");
