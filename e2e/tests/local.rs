@@ -2,16 +2,20 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::Context;
+use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 use weft_client::Call;
 use weft_e2e::LocalNetwork;
+use weft_operator::local::access::Access;
+use weft_operator::local::read_manifest;
+use weft_protos::common::Block;
 
 const BASIC: &str = include_str!("../../examples/basic.yaml");
 
@@ -44,6 +48,8 @@ async fn running_again_changes_nothing_and_a_restart_loses_nothing() {
     let network = LocalNetwork::start(BASIC).await.unwrap();
     let gateway = network.gateway(0).unwrap();
     gateway.submit(Call::new("asset", "Put", ["k", "v"])).await.unwrap();
+    // The record now knows of the block.
+    network.up().await.unwrap();
     let before = (network.settled().await.unwrap(), fingerprint(&network.dir()));
     network.up().await.unwrap();
     assert_eq!((network.settled().await.unwrap(), fingerprint(&network.dir())), before);
@@ -98,6 +104,95 @@ async fn orderers_are_added_and_removed_one_at_a_time() {
     network.kill("orderer0").await.unwrap();
     put("two of three").await;
     network.up().await.unwrap();
+    network.settled().await.unwrap();
+    // Those that go are consenters until the one that stays has removed them.
+    network.apply(&one).await.unwrap();
+    put("one again").await;
+    assert_eq!(network.processes(|name| name.starts_with("orderer")).unwrap(), ["orderer0"]);
+    network.settled().await.unwrap();
+}
+
+fn data(network: &LocalNetwork, name: &str) -> PathBuf {
+    let nodes = network.nodes().unwrap();
+    nodes.iter().find(|node| node.name == name).unwrap().folder.join("data")
+}
+
+/// Brings a network up that must not come up, and returns what it says.
+async fn refusal(network: &LocalNetwork) -> String {
+    format!("{:#}", network.up().await.unwrap_err())
+}
+
+/// Whether the peers know of the channel or have lost it as well, it is begun once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_that_every_orderer_lost_is_not_begun_again() {
+    let network =
+        LocalNetwork::start(&BASIC.replacen("replicas: 3", "replicas: 1", 1)).await.unwrap();
+    let call = Call::new("asset", "Put", ["k", "v"]);
+    network.gateway(0).unwrap().submit(call).await.unwrap();
+    let before = network.settled().await.unwrap();
+    network.down().await.unwrap();
+    let lost = ["orderer0", "peer0.org1", "peer0.org2"].map(|name| data(&network, name));
+    for (index, data) in lost.iter().enumerate() {
+        std::fs::rename(data, data.with_extension("kept")).unwrap();
+        // All orderers, then all of them and a peer, then everything.
+        let told = refusal(&network).await;
+        assert!(told.contains("LedgerLost") && told.contains("weft down"), "{index}: {told}");
+        network.down().await.unwrap();
+    }
+    for data in lost {
+        // Those that had nothing to keep have made none.
+        if data.exists() {
+            std::fs::remove_dir_all(&data).unwrap();
+        }
+        std::fs::rename(data.with_extension("kept"), &data).unwrap();
+    }
+    network.up().await.unwrap();
+    assert_eq!(network.settled().await.unwrap(), before);
+
+    let genesis = network.layout().genesis(&network.channel().unwrap());
+    let kept = genesis.with_extension("kept");
+    std::fs::rename(&genesis, &kept).unwrap();
+    let told = refusal(&network).await;
+    assert!(told.contains("supply.block") && told.contains("it is gone"), "{told}");
+    std::fs::rename(&kept, &genesis).unwrap();
+    network.up().await.unwrap();
+}
+
+/// An orderer that was begun with the genesis block a second time is not "ready".
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_chain_is_not_ready() {
+    let network =
+        LocalNetwork::start(&BASIC.replacen("replicas: 3", "replicas: 1", 1)).await.unwrap();
+    let genesis = std::fs::read(network.layout().genesis(&network.channel().unwrap())).unwrap();
+    network.down().await.unwrap();
+    std::fs::remove_dir_all(data(&network, "orderer0")).unwrap();
+    assert!(refusal(&network).await.contains("LedgerLost"));
+    let orderer = network.nodes().unwrap().remove(0);
+    let (model, _) = read_manifest(&network.layout().manifest()).unwrap();
+    let access = Access::open(&network.layout(), &model).unwrap();
+    let genesis = Block::decode(&genesis[..]).unwrap();
+    access.participation(&orderer).unwrap().join(&genesis).await.unwrap();
+    let told = refusal(&network).await;
+    assert!(told.contains("orderer0 has 1 of"), "{told}");
+}
+
+/// By the operator's rule: removed from the consenters, joined as a follower, added again.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_orderer_that_came_back_empty_is_a_new_consenter() {
+    let network = LocalNetwork::start(BASIC).await.unwrap();
+    let put = async |value: &str| {
+        let call = Call::new("asset", "Put", ["k", value]);
+        network.gateway(0).unwrap().submit(call).await.unwrap();
+    };
+    put("one").await;
+    let (height, _) = network.settled().await.unwrap();
+    network.down().await.unwrap();
+    std::fs::remove_dir_all(data(&network, "orderer1")).unwrap();
+    network.up().await.unwrap();
+    assert!(network.settled().await.unwrap().0 >= height + 2, "two changes of the consenters");
+    // It carries the channel together with another one.
+    network.kill("orderer0").await.unwrap();
+    put("two").await;
     network.settled().await.unwrap();
 }
 

@@ -14,6 +14,7 @@ mod stores;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
 #[derive(Parser)]
@@ -42,17 +43,23 @@ struct NodeArgs {
     print_config: bool,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let result = match Cli::parse().command {
-        Command::Orderer(args) => orderer::run(args).await,
-        Command::Peer(args) => peer::run(args).await,
-    };
-    match result {
+fn main() -> ExitCode {
+    weft_ops::private::by_default();
+    match start(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn start(command: Command) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
+    runtime.block_on(async {
+        match command {
+            Command::Orderer(args) => orderer::run(args).await,
+            Command::Peer(args) => peer::run(args).await,
+        }
+    })
 }

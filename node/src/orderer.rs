@@ -25,6 +25,7 @@ pub async fn run(args: NodeArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     let logging = logging::init(&settings.logging)?;
+    setup::tighten(&settings.data_dir);
     setup::warn_of_ignored(ignored_overrides::<OrdererSettings>(std::env::vars()));
     let build = setup::build_info("orderer");
     let registry = metrics::registry(&build)?;

@@ -26,6 +26,7 @@ pub async fn run(args: NodeArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     let logging = logging::init(&settings.logging)?;
+    setup::tighten(&settings.data_dir);
     setup::warn_of_ignored(ignored_overrides::<PeerSettings>(std::env::vars()));
     let build = setup::build_info("peer");
     let registry = metrics::registry(&build)?;

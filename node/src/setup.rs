@@ -26,6 +26,14 @@ pub fn read(config: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(config).with_context(|| format!("failed to read {}", config.display()))
 }
 
+/// Takes the rights of others from what an earlier version left. A node whose volume does not
+/// permit that serves nevertheless.
+pub fn tighten(data_dir: &Path) {
+    if let Err(error) = weft_ops::private::tighten(data_dir) {
+        tracing::warn!(%error, "failed to make all files of the node its owner's alone");
+    }
+}
+
 /// Warns of variables that look like overrides and override nothing.
 pub fn warn_of_ignored(names: Vec<String>) {
     for name in names {

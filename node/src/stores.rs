@@ -15,8 +15,6 @@ use weft_types::ChannelId;
 
 /// The mark of a store that a join has created and not kept yet.
 const UNFINISHED: &str = "UNFINISHED";
-/// Begins the name of a folder that is not in its place yet.
-const CREATED: &str = "CREATED";
 
 /// The stores below one folder.
 #[derive(Clone, Debug)]
@@ -40,25 +38,6 @@ impl RocksStores {
             ..RocksOptions::default()
         };
         RocksStores { folder: data_dir.join("channels"), columns, options }
-    }
-
-    fn open_path(&self, path: PathBuf) -> Result<Arc<dyn Kv>, KvError> {
-        let store: Arc<dyn Kv> = RocksKv::open(path, self.columns, self.options.clone())?;
-        Ok(store)
-    }
-
-    /// Creates the folder of an unfinished store, unless the channel has one with anything in
-    /// it. The folder is put in place with its mark, so that no crash leaves one without.
-    fn create(&self, channel: &ChannelId, path: &Path) -> io::Result<bool> {
-        if fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) {
-            return Ok(false);
-        }
-        // Upper case is in no channel's name.
-        let begun = self.folder.join(format!("{CREATED}-{channel}"));
-        fs::create_dir_all(&begun)?;
-        fs::write(begun.join(UNFINISHED), [])?;
-        fs::rename(&begun, path)?;
-        Ok(true)
     }
 
     fn list_folders(&self) -> Result<Vec<ChannelId>, KvError> {
@@ -86,18 +65,16 @@ impl RocksStores {
 }
 
 impl Stores for RocksStores {
+    /// A new store has its mark from the moment at which it has its name, so that no crash leaves
+    /// one without.
     fn open(&self, channel: &ChannelId) -> Result<Opened, KvError> {
         let path = self.path(channel);
-        let new = self.create(channel, &path).map_err(|error| self.failed(&path, error))?;
-        let unfinished = new || path.join(UNFINISHED).exists();
-        let opened = self.open_path(path.clone());
-        if new && opened.is_err() {
-            // Nothing but what this call has put there.
-            let _ = fs::remove_dir_all(&path);
-        }
-        Ok(match unfinished {
-            true => Opened::Created(opened?, Created::new(channel.clone())),
-            false => Opened::Found(opened?),
+        let mark = |folder: &Path| fs::write(folder.join(UNFINISHED), []);
+        let store: Arc<dyn Kv> =
+            RocksKv::open_marked(&path, self.columns, self.options.clone(), mark)?;
+        Ok(match path.join(UNFINISHED).exists() {
+            true => Opened::Created(store, Created::new(channel.clone())),
+            false => Opened::Found(store),
         })
     }
 
@@ -199,10 +176,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("channels"), "not a folder").unwrap();
         assert!(stores(folder.path()).open(&id()).is_err());
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir_all(folder.path().join("channels/CREATED-supply/UNFINISHED")).unwrap();
-        let stores = stores(folder.path());
-        assert!(stores.open(&id()).is_err(), "the mark cannot be written");
-        assert_eq!(stores.list().unwrap(), []);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use weft_operator::cli::{self, Name};
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    cli::main(Name::KubectlWeft).await
+fn main() -> ExitCode {
+    cli::start(Name::KubectlWeft)
 }

@@ -69,6 +69,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
 }
 
 fn run_operator(args: RunArgs) -> anyhow::Result<()> {
+    weft_ops::private::by_default();
     let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
     Ok(runtime.block_on(cluster::run::run(args))?)
 }

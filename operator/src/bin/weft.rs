@@ -5,7 +5,6 @@ use std::process::ExitCode;
 
 use weft_operator::cli::{self, Name};
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    cli::main(Name::Weft).await
+fn main() -> ExitCode {
+    cli::start(Name::Weft)
 }

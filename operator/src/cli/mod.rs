@@ -139,8 +139,20 @@ impl Name {
 }
 
 /// Does what the command line says: what the binaries' `main` comes to. `default` is the name
-/// when the program's path tells no other.
-pub async fn main(default: Name) -> ExitCode {
+/// when the program's path tells no other. What it writes is its owner's alone, as is what the
+/// programs write that it starts.
+pub fn start(default: Name) -> ExitCode {
+    weft_ops::private::by_default();
+    match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime.block_on(main(default)),
+        Err(error) => {
+            eprintln!("error: failed to start the runtime: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn main(default: Name) -> ExitCode {
     let called = std::env::args_os().next().map(|program| Name::of(Path::new(&program)));
     let name = if called == Some(Name::KubectlWeft) { Name::KubectlWeft } else { default };
     let cli = match Cli::read(name, std::env::args_os()) {

@@ -100,7 +100,7 @@ pub enum RunError {
 /// # Errors
 /// [`RunError`].
 pub async fn run(args: RunArgs) -> Result<(), RunError> {
-    let logging = Logging { spec: args.log.clone(), format: args.log_format };
+    let logging = Logging { spec: args.log.clone(), format: args.log_format, ..Logging::default() };
     let logging = logging::init(&logging).map_err(RunError::Logging)?;
     let build = BuildInfo {
         component: "operator".to_owned(),

@@ -1,29 +1,39 @@
-//! Channels of a local network: genesis, joining, and changes of their config.
+//! Channels of a local network: begun once, joined, and brought to what the manifest says.
+//!
+//! What is to be done, and what would do harm, is for [`crate::cluster::ledger`] to say, as it is
+//! in clusters: a channel is begun once, an orderer that lost its ledger comes back as a new
+//! consenter, and a channel that no orderer has any more is not begun a second time. What that
+//! needs to know from run to run is in the network's record: which genesis block, and how many
+//! blocks there were.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
 use tokio::time::{Instant, sleep};
-use weft_client::{ClientError, Orderer, Peer};
-use weft_config::{AnchorPeer, Endpoint, block as config_block, genesis, update};
-use weft_protos::common::{Block, Config, ConfigUpdateEnvelope, Status};
-use weft_types::config::{sign_update, update_envelope};
-use weft_types::{Nonce, Timestamp};
+use weft_config::{AnchorPeer, Endpoint, genesis};
+use weft_protos::common::Block;
+use weft_types::block::header_hash;
 
 use super::error::LocalError;
-use super::files::{self, Secrecy};
+use super::files;
 use super::layout::ORDERING;
 use super::nodes::{HOST, Kind, Node};
 use super::runner::Runner;
+use super::state::ChannelRecord;
 use crate::channel_config::{self, DesiredChannel, DesiredMember, DesiredOrderer};
+use crate::cluster::ledger::channel::{self, ChannelInput, ChannelOutcome, ConfigState};
+use crate::cluster::ledger::{Access, Connections, NodeRef};
+use crate::cluster::topology::NodeKind;
 use crate::model::Channel;
 use crate::words::counted;
 
-/// Time for the orderers to elect a leader, or for a change to reach every node.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// How often a node that is not there yet is asked again.
-const POLL: Duration = Duration::from_millis(25);
+/// How long a channel may take for one step towards what it should be, such as the election of a
+/// leader or the catching up of an orderer.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often a channel that is not there yet is looked at.
+const POLL: Duration = Duration::from_millis(50);
 
 /// What was done to a channel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,33 +61,116 @@ impl ChannelChanges {
         }
         if parts.is_empty() { "unchanged".to_owned() } else { parts.join("; ") }
     }
+
+    fn add(&mut self, outcome: &ChannelOutcome) {
+        self.joined.extend(outcome.newly_joined.iter().cloned());
+        self.updates += outcome.did.len() - outcome.newly_joined.len();
+    }
 }
 
 impl Runner {
-    /// Brings a channel to what the manifest says: genesis, members, config.
+    /// Brings a channel to what the manifest says: genesis, members, config. Every orderer and
+    /// peer of it has the same chain when this returns.
     pub(super) async fn ensure_channel(
-        &self,
+        &mut self,
         channel: &Channel,
     ) -> Result<ChannelChanges, LocalError> {
-        let mut changes = ChannelChanges::default();
         let desired = self.desired_channel(channel)?;
-        let genesis = self.genesis(channel, &desired, &mut changes)?;
-        for node in self.nodes_of(Kind::Orderer) {
-            if self.join_orderer(node, channel, &genesis).await? {
-                changes.joined.push(node.name.clone());
+        let (genesis, made) = self.genesis(channel, &desired)?;
+        let mut changes = ChannelChanges { made, ..ChannelChanges::default() };
+        let access = self.ledger_access();
+        let mut deadline = Instant::now() + PATIENCE;
+        loop {
+            let outcome = self.converge(&access, channel, &desired, &genesis, made).await?;
+            changes.add(&outcome);
+            let height = outcome.heights.values().copied().max().unwrap_or(0);
+            self.record_height(channel, height)?;
+            if !outcome.did.is_empty() {
+                deadline = Instant::now() + PATIENCE;
             }
-        }
-        // Before the peers join: orderers serve the peers of members only.
-        changes.updates = self.ensure_config(channel, &desired).await?;
-        let peers = self.channel_peers(channel);
-        let joins = peers.iter().map(|node| self.join_peer(node, channel, &genesis));
-        for (node, joined) in peers.iter().zip(futures::future::join_all(joins).await) {
-            if joined? {
-                changes.joined.push(node.name.clone());
+            let Some(lacks) = self.lacks(channel, &outcome)? else { break };
+            if Instant::now() >= deadline {
+                return Err(LocalError::Channel { channel: channel.id.clone(), what: lacks });
             }
+            sleep(POLL).await;
         }
-        self.await_same_height(channel, &peers).await?;
+        self.await_agreement(channel, &genesis).await?;
         Ok(changes)
+    }
+
+    /// Does what can be done now, by the operator's rules.
+    async fn converge(
+        &self,
+        access: &Access,
+        channel: &Channel,
+        desired: &DesiredChannel,
+        genesis: &Block,
+        never_begun: bool,
+    ) -> Result<ChannelOutcome, LocalError> {
+        // Those that the manifest no longer has take part until they are removed.
+        let orderers = self.nodes_of(Kind::Orderer).chain(&self.leaving);
+        let orderers: Vec<NodeRef> = orderers.map(node_ref).collect();
+        let peers: Vec<NodeRef> = self.channel_peers(channel).into_iter().map(node_ref).collect();
+        let input = ChannelInput {
+            desired,
+            genesis,
+            orderers: &orderers,
+            peers: &peers,
+            ordering: ORDERING,
+            signers: &channel.organizations,
+            signatures: &[],
+            known_height: self.state.channels.get(channel.id.as_str()).map_or(0, |it| it.height),
+            never_begun,
+        };
+        Ok(channel::converge(access, &input).await?)
+    }
+
+    /// What a channel waits for; `None` when it is what it should be.
+    fn lacks(
+        &self,
+        channel: &Channel,
+        outcome: &ChannelOutcome,
+    ) -> Result<Option<String>, LocalError> {
+        match &outcome.config {
+            ConfigState::InSync => {
+                Ok(outcome.peers.as_ref().map(|waiting| waiting.message.clone()))
+            }
+            ConfigState::Waiting(waiting) => Ok(Some(waiting.message.clone())),
+            ConfigState::NeedsSignatures(needed) => Err(LocalError::Channel {
+                channel: channel.id.clone(),
+                what: needed.message.clone(),
+            }),
+            ConfigState::Refused(refused) => Err(LocalError::Refused {
+                channel: channel.id.clone(),
+                reason: refused.reason,
+                message: refused.message.clone(),
+                folder: self.layout.root().to_owned(),
+            }),
+        }
+    }
+
+    /// Reaches nodes in the names of all administrators.
+    fn ledger_access(&self) -> Access {
+        let all = self.organizations.iter();
+        all.fold(Access::new(Connections::default()), |access, (name, material)| {
+            let roots = vec![material.tls_root().clone()];
+            let admin = self.access.admin(name).cloned();
+            access.with_holder(name, material.msp_id.clone(), roots, admin)
+        })
+    }
+
+    /// Remembers how long a channel is known to be, so that it is not begun anew when every
+    /// orderer has lost it.
+    pub(super) fn record_height(
+        &mut self,
+        channel: &Channel,
+        height: u64,
+    ) -> Result<(), LocalError> {
+        match self.state.channels.get_mut(channel.id.as_str()) {
+            Some(record) if record.height < height => record.height = height,
+            _ => return Ok(()),
+        }
+        Ok(self.state.save(&self.layout)?)
     }
 
     /// Peers of the channel's members.
@@ -95,7 +188,7 @@ impl Runner {
             let endpoint = Endpoint::new(HOST, node.grpc);
             orderers.push(DesiredOrderer { endpoint, tls_cert: Bytes::from(cert) });
         }
-        let mut members = std::collections::BTreeMap::new();
+        let mut members = BTreeMap::new();
         for name in &channel.organizations {
             let material = self.material(name)?;
             let anchor_peers = self
@@ -120,225 +213,72 @@ impl Runner {
         })
     }
 
-    /// The genesis block: made exactly once, and read from its file ever after.
+    /// The genesis block: made exactly once, recorded before anybody joins with it, and read from
+    /// its file ever after. Also whether it was made now.
     fn genesis(
+        &mut self,
+        channel: &Channel,
+        desired: &DesiredChannel,
+    ) -> Result<(Block, bool), LocalError> {
+        let path = self.layout.genesis(&channel.id);
+        let recorded = self.state.channels.get(channel.id.as_str()).map(|it| it.genesis.clone());
+        let (block, made) = match (files::read(&path)?, &recorded) {
+            (Some(bytes), _) => {
+                let block = Block::decode(Bytes::from(bytes)).map_err(|error| {
+                    LocalError::Block { path: path.clone(), reason: error.to_string() }
+                })?;
+                (block, false)
+            }
+            (None, Some(_)) => {
+                let reason = "it is gone, and the channel was begun with it; put the file back from \
+                              a backup, or block 0 of the channel in its place";
+                return Err(LocalError::Block { path, reason: reason.to_owned() });
+            }
+            (None, None) => (self.make_genesis(channel, desired)?, true),
+        };
+        let hash = fingerprint(&block);
+        if recorded.as_ref().is_some_and(|recorded| *recorded != hash) {
+            let reason = "it is not the block that the channel was begun with; put that one back";
+            return Err(LocalError::Block { path, reason: reason.to_owned() });
+        }
+        if recorded.is_none() {
+            let record = ChannelRecord { genesis: hash, height: 0 };
+            self.state.channels.insert(channel.id.to_string(), record);
+            self.state.save(&self.layout)?;
+        }
+        Ok((block, made))
+    }
+
+    fn make_genesis(
         &self,
         channel: &Channel,
         desired: &DesiredChannel,
-        changes: &mut ChannelChanges,
     ) -> Result<Block, LocalError> {
-        let path = self.layout.genesis(&channel.id);
-        if let Some(bytes) = files::read(&path)? {
-            return Block::decode(Bytes::from(bytes))
-                .map_err(|error| LocalError::Block { path, reason: error.to_string() });
-        }
         let block = genesis::block(&desired.profile(self.now)?).map_err(|source| {
             channel_config::ChannelConfigError::Genesis { channel: channel.id.clone(), source }
         })?;
-        files::write(&path, &block.encode_to_vec(), Secrecy::Public)?;
-        changes.made = true;
+        files::write(&self.layout.genesis(&channel.id), &block.encode_to_vec())?;
         Ok(block)
     }
-
-    async fn join_orderer(
-        &self,
-        node: &Node,
-        channel: &Channel,
-        genesis: &Block,
-    ) -> Result<bool, LocalError> {
-        let step = || LocalError::step(format!("join {} to channel {}", node.name, channel.id));
-        let participation = self.access.participation(node).map_err(step())?;
-        if participation.channel(&channel.id).await.map_err(step())?.is_some() {
-            return Ok(false);
-        }
-        participation.join(genesis).await.map_err(step())?;
-        Ok(true)
-    }
-
-    async fn join_peer(
-        &self,
-        node: &Node,
-        channel: &Channel,
-        genesis: &Block,
-    ) -> Result<bool, LocalError> {
-        let step = || LocalError::step(format!("join {} to channel {}", node.name, channel.id));
-        let peer = self.access.peer(node).map_err(step())?;
-        let joined = peer.channels().await.map_err(step())?;
-        if joined.iter().any(|id| *id == *channel.id.as_str()) {
-            return Ok(false);
-        }
-        peer.join(genesis).await.map_err(step())?;
-        Ok(true)
-    }
-
-    /// Sends config updates until the channel's config is what the manifest says.
-    async fn ensure_config(
-        &self,
-        channel: &Channel,
-        desired: &DesiredChannel,
-    ) -> Result<usize, LocalError> {
-        let mut updates = 0;
-        let mut deadline = Instant::now() + PATIENCE;
-        loop {
-            let current = self.current_config(channel).await?;
-            let Some(next) = channel_config::next(&current, desired)? else { return Ok(updates) };
-            match self.send_update(channel, &current, &next).await {
-                Ok(()) => {}
-                // A consenter that was just added does not count for the quorum before it has
-                // caught up: the next one waits for it.
-                Err(error) if updates > 0 && refused(&error) && Instant::now() < deadline => {
-                    sleep(POLL).await;
-                    continue;
-                }
-                Err(error) => return Err(error),
-            }
-            self.await_sequence(channel, current.sequence + 1).await?;
-            updates += 1;
-            deadline = Instant::now() + PATIENCE;
-        }
-    }
-
-    /// The newest config, from whichever orderer answers first.
-    async fn current_config(&self, channel: &Channel) -> Result<Config, LocalError> {
-        let block = self
-            .ask_orderers(channel, "read the config", async |orderer| {
-                orderer.config_block(&channel.id).await
-            })
-            .await?;
-        let (_, config) = config_block::config_from_block(&block).map_err(|error| {
-            LocalError::Channel { channel: channel.id.clone(), what: error.to_string() }
-        })?;
-        Ok(config)
-    }
-
-    async fn send_update(
-        &self,
-        channel: &Channel,
-        current: &Config,
-        next: &Config,
-    ) -> Result<(), LocalError> {
-        let fail = |what: String| LocalError::Channel { channel: channel.id.clone(), what };
-        let update = update::compute(&channel.id, current, next)
-            .map_err(|error| fail(format!("failed to compute the update: {error}")))?
-            .encode_to_vec();
-        let mut signatures = Vec::new();
-        for name in channel.organizations.iter().map(String::as_str).chain([ORDERING]) {
-            let admin = self.admin(name)?;
-            let signature = sign_update(&update, admin.signer.as_ref(), fresh_nonce()?)
-                .map_err(|error| fail(error.to_string()))?;
-            signatures.push(signature);
-        }
-        let update = ConfigUpdateEnvelope { config_update: update.into(), signatures };
-        let admin = self.admin(ORDERING)?;
-        self.ask_orderers(channel, "change the config", async |orderer| {
-            let now = Timestamp::from_system_time(std::time::SystemTime::now());
-            let nonce = weft_crypto::random_bytes().map_err(ClientError::Nonce)?;
-            let envelope =
-                update_envelope(&channel.id, update.clone(), admin.signer.as_ref(), now, nonce)
-                    .map_err(ClientError::Sign)?;
-            orderer.broadcast(envelope).await
-        })
-        .await
-    }
-
-    async fn await_sequence(&self, channel: &Channel, sequence: u64) -> Result<(), LocalError> {
-        let deadline = Instant::now() + PATIENCE;
-        while self.current_config(channel).await?.sequence < sequence {
-            if Instant::now() >= deadline {
-                let what = format!("config {sequence} was sent and is not on the ledger");
-                return Err(LocalError::Channel { channel: channel.id.clone(), what });
-            }
-            sleep(POLL).await;
-        }
-        Ok(())
-    }
-
-    /// Asks one orderer after the other until one does it, for as long as trying again helps:
-    /// a fresh channel has no leader for a moment.
-    async fn ask_orderers<T>(
-        &self,
-        channel: &Channel,
-        what: &str,
-        call: impl AsyncFn(Orderer) -> Result<T, ClientError>,
-    ) -> Result<T, LocalError> {
-        let step = || LocalError::step(format!("{what} of channel {}", channel.id));
-        let deadline = Instant::now() + PATIENCE;
-        let mut last = None;
-        while Instant::now() < deadline {
-            for node in self.nodes_of(Kind::Orderer) {
-                let orderer = self.access.orderer(node, ORDERING).map_err(step())?;
-                match call(orderer).await {
-                    Ok(value) => return Ok(value),
-                    Err(error) if error.can_retry() => last = Some(error),
-                    Err(error) => return Err(step()(error)),
-                }
-            }
-            sleep(POLL).await;
-        }
-        Err(match last {
-            Some(error) => step()(error),
-            None => LocalError::Channel {
-                channel: channel.id.clone(),
-                what: "the network has no orderer".to_owned(),
-            },
-        })
-    }
-
-    /// Waits until every peer has the blocks that the furthest one had when this began.
-    async fn await_same_height(
-        &self,
-        channel: &Channel,
-        peers: &[&Node],
-    ) -> Result<(), LocalError> {
-        let newest = self
-            .ask_orderers(channel, "read the newest block", async |orderer| {
-                orderer.block(&channel.id, weft_types::seek::Position::Newest).await
-            })
-            .await?;
-        let target = newest.header.map_or(0, |header| header.number + 1);
-        let deadline = Instant::now() + PATIENCE;
-        for node in peers {
-            self.await_height(channel, node, target, deadline).await?;
-        }
-        Ok(())
-    }
-
-    /// A peer that has not yet seen the block which makes its organization a member does not
-    /// answer its own administrator: errors are waited through, too.
-    async fn await_height(
-        &self,
-        channel: &Channel,
-        node: &Node,
-        target: u64,
-        deadline: Instant,
-    ) -> Result<(), LocalError> {
-        let step = LocalError::step(format!("read the height of {} at {}", channel.id, node.name));
-        let peer: Peer = match self.access.peer(node) {
-            Ok(peer) => peer,
-            Err(error) => return Err(step(error)),
-        };
-        loop {
-            match peer.chain_info(&channel.id).await {
-                Ok(info) if info.height >= target => return Ok(()),
-                Ok(info) if Instant::now() >= deadline => {
-                    let (name, height) = (&node.name, info.height);
-                    let what = format!("{name} is at height {height}, the channel at {target}");
-                    return Err(LocalError::Channel { channel: channel.id.clone(), what });
-                }
-                Err(error) if Instant::now() >= deadline => return Err(step(error)),
-                Ok(_) | Err(_) => sleep(POLL).await,
-            }
-        }
-    }
 }
 
-/// Whether an orderer said no to an envelope, as opposed to not being able to take it.
-fn refused(error: &LocalError) -> bool {
-    let LocalError::Step { source, .. } = error else { return false };
-    matches!(**source, ClientError::Broadcast { status: Status::BadRequest, .. })
+/// Hash of a block's header, hexadecimal; it covers the block.
+pub(super) fn fingerprint(block: &Block) -> String {
+    let hash = block.header.as_ref().map(header_hash).unwrap_or_default();
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn fresh_nonce() -> Result<Nonce, LocalError> {
-    weft_crypto::random_bytes()
-        .map_err(|error| LocalError::System { step: "draw a nonce", source: error.into() })
+fn node_ref(node: &Node) -> NodeRef {
+    let is_orderer = node.kind == Kind::Orderer;
+    NodeRef {
+        name: node.name.clone(),
+        kind: if is_orderer { NodeKind::Orderer } else { NodeKind::Peer },
+        holder: node.organization.clone(),
+        msp_id: node.msp_id.clone(),
+        endpoint: Endpoint::new(HOST, node.grpc),
+        address: node.address(),
+        server_name: HOST.to_owned(),
+        participation: is_orderer.then(|| node.participation()),
+        operations: Some(format!("{HOST}:{}", node.operations)),
+    }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::files::{self, FileError, Secrecy};
+use super::files::{self, FileError};
 use super::layout::{Layout, ORDERING};
 use super::nodes::{HOST, Kind, Node};
 use crate::model::{Channel, Network, Organization};
@@ -109,7 +109,7 @@ impl ConnectionFile {
             source: error.into(),
         })?;
         text.push(b'\n');
-        files::write(&path, &text, Secrecy::Public)
+        files::write(&path, &text)
     }
 }
 

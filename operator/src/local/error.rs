@@ -137,6 +137,39 @@ pub enum LocalError {
         /// What is missing.
         what: String,
     },
+    /// A channel cannot be brought further without harm.
+    #[error(
+        "channel {channel}: {reason}: {message}\nput the data folder of an orderer ({}) back from a backup, or give the network up with `weft down --dir {} --delete` and begin a new one",
+        folder.join("ordering/nodes/NAME/data").display(), folder.display()
+    )]
+    Refused {
+        /// The channel.
+        channel: ChannelId,
+        /// One word, as conditions in a cluster have it, such as `LedgerLost`.
+        reason: &'static str,
+        /// One sentence.
+        message: String,
+        /// The network's folder.
+        folder: PathBuf,
+    },
+    /// Two nodes have different chains under the same name.
+    #[error(
+        "channel {channel}: block {number} is {found} at {node} and {expected} at {other}: they are on different chains; stop the network, and restore the data folder of the one that is wrong from a backup"
+    )]
+    Apart {
+        /// The channel.
+        channel: ChannelId,
+        /// The block at which they differ.
+        number: u64,
+        /// One of them.
+        node: String,
+        /// Hash of its block's header.
+        found: String,
+        /// The other one.
+        other: String,
+        /// Hash of that one's.
+        expected: String,
+    },
     /// A name that the network does not have.
     #[error("organization {name:?} is not part of the network")]
     NoOrganization {

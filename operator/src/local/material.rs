@@ -15,7 +15,7 @@ use weft_package::PackageId;
 use weft_rpc::tls::{TlsError, TlsIdentity};
 use weft_types::{MspId, Timestamp};
 
-use super::files::{self, FileError, Secrecy};
+use super::files::{self, FileError};
 use super::layout::Layout;
 use super::nodes::Node;
 use super::state::State;
@@ -237,9 +237,9 @@ impl OrgMaterial {
         let pem = key
             .to_pkcs8_pem()
             .map_err(|source| MaterialError::Key { holder: holder.clone(), source })?;
-        files::write(&paths.root, self.tls.certificate().pem().as_bytes(), Secrecy::Public)?;
-        files::write(&paths.key, pem.as_bytes(), Secrecy::Secret)?;
-        files::write(&paths.cert, certificate.pem().as_bytes(), Secrecy::Public)?;
+        files::write(&paths.root, self.tls.certificate().pem().as_bytes())?;
+        files::write(&paths.key, pem.as_bytes())?;
+        files::write(&paths.cert, certificate.pem().as_bytes())?;
         Ok(Some(Issued { holder, reason }))
     }
 
@@ -259,14 +259,14 @@ impl OrgMaterial {
         let leaf = pki::contract_leaf(chaincode, package, &self.name);
         let paths = TlsPaths::contract(folder);
         let issued = self.ensure_tls(&leaf, &paths, now)?;
-        for (path, secrecy) in [(&paths.cert, Secrecy::Public), (&paths.key, Secrecy::Secret)] {
+        for path in [&paths.cert, &paths.key] {
             let Some(pem) = files::read(path)? else { continue };
             let wrapped = STANDARD.encode(pem);
             let mut name = path.clone().into_os_string();
             name.push(".base64");
             let beside = PathBuf::from(name);
             if files::read(&beside)?.as_deref() != Some(wrapped.as_bytes()) {
-                files::write(&beside, wrapped.as_bytes(), secrecy)?;
+                files::write(&beside, wrapped.as_bytes())?;
             }
         }
         Ok(issued)
@@ -442,8 +442,8 @@ fn make_root(
         IssueError::Issue(source) => MaterialError::Root { folder: folder.to_owned(), source },
     })?;
     let pem = root.key().to_pkcs8_pem().map_err(key_error)?;
-    files::write(&folder.join("key.pem"), pem.as_bytes(), Secrecy::Secret)?;
-    files::write(&folder.join("ca.pem"), root.certificate().pem().as_bytes(), Secrecy::Public)?;
+    files::write(&folder.join("key.pem"), pem.as_bytes())?;
+    files::write(&folder.join("ca.pem"), root.certificate().pem().as_bytes())?;
     Ok(root)
 }
 
@@ -452,10 +452,9 @@ fn write_folder(folder: &Path, parts: &FolderParts) -> Result<(), MaterialError>
         .map_err(|source| MaterialError::Key { holder: folder.display().to_string(), source })?;
     for file in all {
         let path = folder.join(&file.path);
-        let secrecy = if file.private { Secrecy::Secret } else { Secrecy::Public };
         // Unchanged files are left alone: running again changes nothing.
         if files::read(&path)?.as_deref() != Some(file.contents.as_bytes()) {
-            files::write(&path, file.contents.as_bytes(), secrecy)?;
+            files::write(&path, file.contents.as_bytes())?;
         }
     }
     Ok(())

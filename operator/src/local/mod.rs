@@ -5,6 +5,7 @@
 //! must stay the same from run to run is in its record ([`state`]).
 
 pub mod access;
+mod agreement;
 mod chaincodes;
 mod channels;
 pub mod connection;

@@ -154,6 +154,7 @@ impl Node {
         settings.tls.root_cas = vec![self.tls_root()];
         settings.operations.listen = listen(self.operations);
         settings.participation.listen = listen(self.extra);
+        settings.logging.file.path = self.log();
         if let Some(level) = &self.log_level {
             settings.logging.spec.clone_from(level);
         }
@@ -174,6 +175,7 @@ impl Node {
         settings.tls.root_cas = vec![self.tls_root()];
         settings.operations.listen = listen(self.operations);
         settings.chaincode.listen = listen(self.extra);
+        settings.logging.file.path = self.log();
         if let Some(level) = &self.log_level {
             settings.logging.spec.clone_from(level);
         }
@@ -200,6 +202,24 @@ pub fn nodes(
         }
     }
     Ok(nodes)
+}
+
+/// Orderers that run and that the network no longer has: they stay consenters until the others
+/// have removed them.
+///
+/// # Errors
+/// As [`nodes`].
+pub fn leaving_orderers(
+    network: &Network,
+    layout: &Layout,
+    state: &mut State,
+) -> Result<Vec<Node>, StateError> {
+    let running = state.processes.iter().filter(|(_, process)| process.is_running());
+    let indices: Vec<u32> = running
+        .filter_map(|(name, _)| name.strip_prefix("orderer")?.parse().ok())
+        .filter(|index| *index >= network.ordering.replicas)
+        .collect();
+    indices.into_iter().map(|index| orderer(network, index, layout, state)).collect()
 }
 
 fn orderer(

@@ -15,11 +15,11 @@ use weft_rpc::https::{Client, ClientOptions};
 use weft_rpc::tls::{ReloadingTls, RootSet};
 use weft_types::Timestamp;
 
-use super::access::{Access, Actor};
+use super::access::Access;
 use super::chaincodes;
 use super::connection::ConnectionFile;
 use super::error::LocalError;
-use super::files::{self, Secrecy};
+use super::files;
 use super::layout::{Layout, ORDERING};
 use super::lock::Lock;
 use super::material::{Issued, OrgMaterial};
@@ -62,7 +62,9 @@ pub struct Runner {
     pub(super) now: Timestamp,
     pub(super) manifest_folder: PathBuf,
     pub(super) weft: PathBuf,
-    organizations: BTreeMap<String, OrgMaterial>,
+    /// Orderers that run and that the manifest no longer has.
+    pub(super) leaving: Vec<Node>,
+    pub(super) organizations: BTreeMap<String, OrgMaterial>,
     progress: Arc<dyn Progress>,
     _lock: Lock,
 }
@@ -76,6 +78,7 @@ impl Runner {
         let (network, text) = read_manifest(&options.manifest)?;
         let layout = Layout::new(absolute(&options.folder)?);
         let lock = Lock::take(&layout)?;
+        keep_private(&layout)?;
         let mut state = State::load(&layout)?.unwrap_or_default();
         if !state.network.is_empty() && state.network != network.name {
             let folder = layout.root().to_owned();
@@ -91,13 +94,14 @@ impl Runner {
         let step = Step::begin(progress.as_ref(), "certificates");
         let now = Timestamp::from_system_time(std::time::SystemTime::now());
         let nodes = nodes::nodes(&network, &layout, &mut state)?;
+        let leaving = nodes::leaving_orderers(&network, &layout, &mut state)?;
         let organizations = roots(&network, &layout, &mut state, now)?;
         // Recorded before anything is signed with them.
         state.save(&layout)?;
         let issued = issue(&network, &layout, &nodes, &organizations, now)?;
         step.end(issued_summary(&issued));
         let access = Access::new(&layout, &organizations)?;
-        files::write(&layout.manifest(), text.as_bytes(), Secrecy::Public)?;
+        files::write(&layout.manifest(), text.as_bytes())?;
         Ok(Runner {
             manifest_folder,
             weft: options.weft.clone(),
@@ -106,6 +110,7 @@ impl Runner {
             network,
             state,
             nodes,
+            leaving,
             access,
             now,
             organizations,
@@ -136,6 +141,10 @@ impl Runner {
             }
         }
         self.stop_removed_chaincodes().await?;
+        for channel in &channels {
+            let heights = self.heights(channel, &self.channel_peers(channel)).await;
+            self.record_height(channel, heights.into_iter().flatten().max().unwrap_or(0))?;
+        }
         let connection = ConnectionFile::new(&self.network, &self.nodes, &self.layout);
         connection.save(&self.layout)?;
         self.state.save(&self.layout)?;
@@ -175,10 +184,6 @@ impl Runner {
         self.organizations.get(organization).ok_or_else(|| missing(organization))
     }
 
-    pub(super) fn admin(&self, organization: &str) -> Result<&Actor, LocalError> {
-        self.access.admin(organization).ok_or_else(|| missing(organization))
-    }
-
     /// Starts the program, unless just this one runs already; records it at once, so that
     /// `weft down` finds it whatever happens next. What tells programs apart is kept beside
     /// the log: command, environment and the program's file, so that one that was built anew is
@@ -202,7 +207,7 @@ impl Runner {
             }
             process.stop(&program.name, STOP_PATIENCE).await?;
         }
-        files::write(&marker, &wanted, Secrecy::Public)?;
+        files::write(&marker, &wanted)?;
         let process = program.spawn()?;
         self.state.processes.insert(key.to_owned(), process);
         self.state.save(&self.layout)?;
@@ -235,7 +240,7 @@ impl Runner {
         let file = node.settings_file();
         let changed = files::read_text(&file)?.as_deref() != Some(settings.as_str());
         if changed {
-            files::write(&file, settings.as_bytes(), Secrecy::Public)?;
+            files::write(&file, settings.as_bytes())?;
             if let Some(process) = self.state.processes.get(&node.name).copied() {
                 process.stop(&node.name, STOP_PATIENCE).await?;
             }
@@ -322,6 +327,14 @@ impl Runner {
         }
         Ok(())
     }
+}
+
+/// What an earlier version, or a person, made readable for others is so no longer.
+fn keep_private(layout: &Layout) -> Result<(), LocalError> {
+    weft_ops::private::tighten(layout.root()).map_err(|source| {
+        let path = layout.root().to_owned();
+        LocalError::File(files::FileError { action: "make private", path, source })
+    })
 }
 
 /// Waits until a node's ports are free: a process that was killed counts as ended a moment before

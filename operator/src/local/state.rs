@@ -2,15 +2,17 @@
 //!
 //! Ports are chosen once, so that addresses in certificates, channel configs and client
 //! programs stay true. Fingerprints of the roots are kept, so that a CA which vanished or
-//! changed is noticed and never silently made anew.
+//! changed is noticed and never silently made anew; so are genesis blocks and heights, so that no
+//! channel is begun twice.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::files::{self, FileError, Secrecy};
+use super::files::{self, FileError};
 use super::layout::Layout;
 use super::process::ProcessId;
 
@@ -38,6 +40,16 @@ pub enum StateError {
     NoPort,
 }
 
+/// What is known of a channel that was begun.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ChannelRecord {
+    /// Hash of the genesis block's header, hexadecimal.
+    pub genesis: String,
+    /// The greatest number of blocks that was ever seen.
+    pub height: u64,
+}
+
 /// The record.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -53,6 +65,9 @@ pub struct State {
     /// Ports by node and purpose, such as `orderer0/grpc`.
     #[serde(default)]
     pub ports: BTreeMap<String, u16>,
+    /// Channels that were begun, by id.
+    #[serde(default)]
+    pub channels: BTreeMap<String, ChannelRecord>,
     /// Processes that were started, by node or `chaincode/CHANNEL.NAME`.
     #[serde(default)]
     pub processes: BTreeMap<String, ProcessId>,
@@ -85,7 +100,7 @@ impl State {
         let path = layout.state();
         let text = serde_json::to_vec_pretty(self)
             .map_err(|source| StateError::Json { path: path.display().to_string(), source })?;
-        files::write(&path, &text, Secrecy::Public).map_err(StateError::File)
+        files::write(&path, &text).map_err(StateError::File)
     }
 
     /// The port for `purpose`, chosen when first asked for.
@@ -103,12 +118,12 @@ impl State {
     }
 }
 
-/// Starts at a place that differs from process to process, so that networks which come up at
-/// the same moment rarely ask for the same port.
+/// Starts at a random place, so that networks which come up at the same moment, be it in one
+/// process, rarely ask for the same port.
 fn free_port(taken: &BTreeSet<u16>) -> Option<u16> {
     let span = PORTS.end - PORTS.start;
-    let seed = std::process::id().wrapping_mul(2_654_435_761) >> 8;
-    let first = u16::try_from(seed % u32::from(span)).unwrap_or_default();
+    let random = RandomState::new().build_hasher().finish();
+    let first = u16::try_from(random % u64::from(span)).unwrap_or_default();
     (0..span)
         .map(|step| PORTS.start + (first + step) % span)
         .filter(|port| !taken.contains(port))

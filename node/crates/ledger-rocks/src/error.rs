@@ -1,5 +1,6 @@
 //! RocksDB's errors as the ledger's.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -20,6 +21,29 @@ pub(crate) fn open(path: &Path, error: Error) -> KvError {
         ErrorKind::IOError if is_lock(&error) => KvError::Locked { store, source: Arc::new(error) },
         _ => KvError::Open { store, source: Arc::new(error) },
     }
+}
+
+/// A folder that cannot be used.
+pub(crate) fn folder(path: &Path, error: io::Error) -> KvError {
+    match error.kind() {
+        io::ErrorKind::StorageFull => KvError::Full { source: Arc::new(error) },
+        _ => KvError::Open { store: path.display().to_string(), source: Arc::new(error) },
+    }
+}
+
+/// The record of what was synced, at opening.
+pub(crate) fn record(path: &Path, error: io::Error) -> KvError {
+    match error.kind() {
+        io::ErrorKind::InvalidData => {
+            KvError::Corrupt { what: format!("{}: {error}", path.display()) }
+        }
+        _ => folder(path, error),
+    }
+}
+
+/// The record of what was synced, after a write.
+pub(crate) fn advance(error: io::Error) -> KvError {
+    KvError::Write { source: Arc::new(error) }
 }
 
 pub(crate) fn read(column: Column, error: Error) -> KvError {

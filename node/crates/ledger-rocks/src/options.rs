@@ -46,10 +46,19 @@ impl Default for RocksOptions {
     }
 }
 
+/// What becomes of a database that is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Absent {
+    /// It is made.
+    Make,
+    /// It is an error: a lost `CURRENT` begins no new database over the files of the old one.
+    Refuse,
+}
+
 impl RocksOptions {
-    pub(crate) fn database(&self) -> Options {
-        let mut options = Options::default();
-        options.create_if_missing(true);
+    pub(crate) fn database(&self, absent: Absent) -> Options {
+        let mut options = tracking();
+        options.create_if_missing(absent == Absent::Make);
         options.create_missing_column_families(true);
         options.set_paranoid_checks(true);
         options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
@@ -90,6 +99,13 @@ impl RocksOptions {
         }
         options
     }
+}
+
+/// Options of which every new log says how its predecessor ended, so that the loss of an older
+/// log's end is found in the newer one. The wrapper has no call for this one; RocksDB's own
+/// parser knows it (since 10.1).
+fn tracking() -> Options {
+    Options::default().get_options_from_string("track_and_verify_wals=true").unwrap_or_default()
 }
 
 fn tables(cache: &Cache) -> BlockBasedOptions {

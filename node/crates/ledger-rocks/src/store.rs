@@ -1,5 +1,6 @@
 //! The store.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,20 +11,24 @@ use weft_ledger::kv::{
     Batch, Column, Direction, Durability, Entry, KeyRange, Kv, KvError, KvRead, Operation,
 };
 
-use crate::error;
-use crate::options::RocksOptions;
+use crate::options::{Absent, RocksOptions};
 use crate::snapshot::RocksSnapshot;
+use crate::synced::Synced;
+use crate::{error, folder};
 
 /// A database in a folder.
 pub struct RocksKv {
     database: Arc<Database>,
+    /// How far it is synced.
+    synced: Synced,
     /// Why nothing more is written, once a write has failed.
     stopped: RwLock<Option<String>>,
 }
 
 impl RocksKv {
-    /// Opens the database in the folder `path`, or makes it, with these columns. Columns that
-    /// are new are added; those that are stored but not named are kept.
+    /// Opens the database in the folder `path`, or makes it where there is no folder or an empty
+    /// one, with these columns. Columns that are new are added; those that are stored but not
+    /// named are kept.
     ///
     /// # Errors
     /// Fails where another process has it open, the folder cannot be used, or what is stored is
@@ -33,19 +38,42 @@ impl RocksKv {
         columns: &[Column],
         options: RocksOptions,
     ) -> Result<Arc<Self>, KvError> {
+        Self::open_marked(path, columns, options, |_| Ok(()))
+    }
+
+    /// As [`Self::open`]. In a folder that is made, `mark` puts what tells it apart, before the
+    /// folder has its name.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and where `mark` fails.
+    pub fn open_marked(
+        path: impl AsRef<Path>,
+        columns: &[Column],
+        options: RocksOptions,
+        mark: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> Result<Arc<Self>, KvError> {
         let path = path.as_ref();
-        let database = options.database();
-        let stored = stored_columns(&database, path);
-        check_log(path, &stored)?;
+        if folder::is_absent(path)? {
+            folder::make(path, |beside| {
+                make(beside, columns, &options)?;
+                mark(beside).map_err(|source| error::folder(beside, source))
+            })?;
+        }
+        let stored = folder::stored_columns(path)?;
+        folder::check_logs(path)?;
         let mut families = options.columns(columns);
         for name in stored {
             if !columns.iter().any(|column| column.name() == name) {
                 families.push(rocksdb::ColumnFamilyDescriptor::new(name, Options::default()));
             }
         }
-        let db = DB::open_cf_descriptors(&database, path, families)
+        // Read first: an open database has written to its folder.
+        let record = Synced::open(path).map_err(|source| error::record(path, source))?;
+        let db = DB::open_cf_descriptors(&options.database(Absent::Refuse), path, families)
             .map_err(|source| error::open(path, source))?;
-        Ok(Arc::new(Self { database: Arc::new(Database { db }), stopped: RwLock::new(None) }))
+        let synced = check_synced(path, &db, record)?;
+        let database = Arc::new(Database { db });
+        Ok(Arc::new(Self { database, synced, stopped: RwLock::new(None) }))
     }
 
     fn check_running(&self) -> Result<(), KvError> {
@@ -54,28 +82,86 @@ impl RocksKv {
             None => Ok(()),
         }
     }
-}
 
-/// The columns of an existing database; none where there is no database yet, which opening it
-/// then decides.
-fn stored_columns(options: &Options, path: &Path) -> Vec<String> {
-    DB::list_cf(options, path).unwrap_or_default()
-}
-
-/// A database always has a log, be it empty. RocksDB would make a new one in silence, and with it
-/// forget what was only in the old one. Without columns the database was never finished making.
-fn check_log(path: &Path, stored: &[String]) -> Result<(), KvError> {
-    if stored.iter().all(|name| name == rocksdb::DEFAULT_COLUMN_FAMILY_NAME) {
-        return Ok(());
+    fn stop(&self, reason: String, failure: KvError) -> KvError {
+        *self.stopped.write() = Some(reason);
+        failure
     }
-    let store = || path.display().to_string();
-    let failed = |error| KvError::Open { store: store(), source: Arc::new(error) };
-    for entry in std::fs::read_dir(path).map_err(failed)? {
-        if entry.map_err(failed)?.path().extension().is_some_and(|end| end == "log") {
-            return Ok(());
+
+    /// Writes and, where asked for, syncs. Every operation of a batch takes one sequence number,
+    /// and numbers are given in the order of the log: those up to the one before the write and as
+    /// many as it has operations are in the log that it has synced, whoever else writes.
+    fn write_batch(&self, batch: WriteBatch, durability: Durability) -> Result<(), KvError> {
+        let mut options = WriteOptions::default();
+        options.set_sync(durability == Durability::Synced);
+        let sequence = self.database.db.latest_sequence_number() + batch.len() as u64;
+        self.database
+            .db
+            .write_opt(batch, &options)
+            .map_err(|failure| self.stop(failure.to_string(), error::write(failure)))?;
+        if durability == Durability::Synced {
+            self.synced
+                .advance(sequence)
+                .map_err(|failure| self.stop(failure.to_string(), error::advance(failure)))?;
         }
+        Ok(())
     }
-    Err(KvError::Corrupt { what: format!("{} has no write-ahead log", store()) })
+}
+
+/// Marks, in a database, that it has a record of what was synced.
+const HAS_RECORD: &[u8] = b"weft/synced";
+
+/// Makes a database in a folder that is not there yet.
+fn make(path: &Path, columns: &[Column], options: &RocksOptions) -> Result<(), KvError> {
+    let database = options.database(Absent::Make);
+    let db = DB::open_cf_descriptors(&database, path, options.columns(columns))
+        .map_err(|source| error::open(path, source))?;
+    begin_record(path, &db)
+}
+
+/// A database that is being made, or one of an earlier version, gets its record and then its mark.
+fn begin_record(path: &Path, db: &DB) -> Result<(), KvError> {
+    Synced::create(path, db.latest_sequence_number())
+        .map_err(|source| error::record(path, source))?;
+    mark(db)
+}
+
+/// From now on a database without a record is damaged.
+fn mark(db: &DB) -> Result<(), KvError> {
+    let mut options = WriteOptions::default();
+    options.set_sync(true);
+    db.put_opt(HAS_RECORD, [], &options).map_err(error::write)
+}
+
+/// Compares what recovery has found with what is known to have been synced.
+fn check_synced(path: &Path, db: &DB, record: Option<Synced>) -> Result<Synced, KvError> {
+    let marked = db.get(HAS_RECORD).map_err(|source| error::open(path, source))?.is_some();
+    let store = path.display();
+    let record = match record {
+        Some(record) => record,
+        None if marked => {
+            let what = format!("{store} has lost {}: its end cannot be known", crate::synced::NAME);
+            return Err(KvError::Corrupt { what });
+        }
+        None => {
+            begin_record(path, db)?;
+            let made = Synced::open(path).map_err(|source| error::record(path, source))?;
+            let gone = || error::record(path, std::io::ErrorKind::NotFound.into());
+            return made.ok_or_else(gone);
+        }
+    };
+    let (found, synced) = (db.latest_sequence_number(), record.sequence());
+    if found < synced {
+        let what = format!(
+            "{store}: the write-ahead log ends at write {found}, but writes up to {synced} were \
+             synced; restore the folder from a backup, or remove it and join the channel again"
+        );
+        return Err(KvError::Corrupt { what });
+    }
+    if !marked {
+        mark(db)?;
+    }
+    Ok(record)
 }
 
 impl Kv for RocksKv {
@@ -85,13 +171,8 @@ impl Kv for RocksKv {
 
     fn write(&self, batch: Batch, durability: Durability) -> Result<(), KvError> {
         let batch = self.database.batch(&batch)?;
-        let mut options = WriteOptions::default();
-        options.set_sync(durability == Durability::Synced);
         self.check_running()?;
-        self.database.db.write_opt(batch, &options).map_err(|failure| {
-            *self.stopped.write() = Some(failure.to_string());
-            error::write(failure)
-        })
+        self.write_batch(batch, durability)
     }
 }
 

@@ -60,14 +60,17 @@ fn log(dir: &Path) -> PathBuf {
 }
 
 /// A database that was stopped in the middle of its work: its folder as a crash leaves it, and
-/// the length of the log after every batch.
-fn crashed(batches: u8) -> (TempDir, Vec<usize>) {
+/// the length of the log after every batch. The first batches are synced, the others buffered.
+fn crashed(synced: u8, buffered: u8) -> (TempDir, Vec<usize>) {
     let (work, left) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let kv = open(work.path()).unwrap();
-    let mut ends = vec![0];
-    for number in 1..=batches {
-        write(&*kv, number, Durability::Synced).unwrap();
-        ends.push(usize::try_from(fs::metadata(log(work.path())).unwrap().len()).unwrap());
+    let end = || usize::try_from(fs::metadata(log(work.path())).unwrap().len()).unwrap();
+    let mut ends = vec![end()];
+    for number in 1..=synced + buffered {
+        let synced = number <= synced;
+        let durability = if synced { Durability::Synced } else { Durability::Buffered };
+        write(&*kv, number, durability).unwrap();
+        ends.push(end());
     }
     copy(work.path(), left.path());
     (left, ends)
@@ -75,7 +78,7 @@ fn crashed(batches: u8) -> (TempDir, Vec<usize>) {
 
 #[test]
 fn a_crash_loses_nothing_synced() {
-    let (dir, _) = crashed(5);
+    let (dir, _) = crashed(5, 0);
     for _ in 0..3 {
         assert_eq!(height(&*open(dir.path()).unwrap()), 5);
     }
@@ -85,18 +88,22 @@ fn a_crash_loses_nothing_synced() {
     assert_eq!(height(&*open(dir.path()).unwrap()), 6);
 }
 
-/// The log is cut in its last two batches: around their ends, and all along at steps that meet
-/// every alignment.
+/// The log is cut in its last four batches, of which two were synced: around their ends, and all
+/// along at steps that meet every alignment. A store that has lost what was synced does not open.
 #[test]
-fn a_torn_tail_opens_without_the_torn_batch() {
-    let (dir, ends) = crashed(5);
+fn a_torn_tail_opens_without_the_torn_batch_unless_it_was_synced() {
+    let (dir, ends) = crashed(3, 2);
     let full = fs::read(log(dir.path())).unwrap();
     let name = log(dir.path()).file_name().unwrap().to_owned();
     let near = |cut: usize| ends.iter().any(|end| cut.abs_diff(*end) <= 4);
-    for cut in (ends[3]..=ends[5]).filter(|cut| cut % 127 == 0 || near(*cut)) {
+    for cut in (ends[1]..=ends[5]).filter(|cut| cut % 127 == 0 || near(*cut)) {
         let torn = TempDir::new().unwrap();
         copy(dir.path(), torn.path());
         fs::write(torn.path().join(&name), &full[..cut]).unwrap();
+        if cut < ends[3] {
+            is_refused(torn.path(), &format!("cut at {cut} of {}", full.len()));
+            continue;
+        }
         let kv = open(torn.path()).unwrap();
         let expected = ends.iter().rposition(|end| *end <= cut).unwrap();
         assert_eq!(usize::from(height(&*kv)), expected, "cut at {cut} of {}", full.len());
@@ -108,11 +115,102 @@ fn a_torn_tail_opens_without_the_torn_batch() {
     }
 }
 
+/// A damaged store does not open, however often it is tried.
+fn is_refused(dir: &Path, what: &str) {
+    for _ in 0..2 {
+        let Err(error) = open(dir) else { panic!("{what}: opened") };
+        assert!(error.is_corruption(), "{what}: {error}");
+    }
+}
+
+/// Where the headers of a log's records begin (RocksDB's wiki, "Write Ahead Log File Format").
+fn headers(log: &[u8]) -> Vec<usize> {
+    let (mut at, mut all) = (0, Vec::new());
+    while at + 7 <= log.len() {
+        let left = 32_768 - at % 32_768;
+        if left < 7 {
+            at += left;
+            continue;
+        }
+        all.push(at);
+        at += 7 + usize::from(u16::from_le_bytes([log[at + 4], log[at + 5]]));
+    }
+    all
+}
+
+/// Every bit of the headers of a log's first and last records and of those around the end of a
+/// block, which a record crosses: checksum, length and type.
+#[test]
+fn a_flipped_bit_in_a_header_loses_nothing_synced_in_silence() {
+    let (dir, _) = crashed(12, 0);
+    let name = log(dir.path()).file_name().unwrap().to_owned();
+    let full = fs::read(log(dir.path())).unwrap();
+    let all = headers(&full);
+    let crosses = all.iter().position(|at| *at >= 32_768).unwrap();
+    let mut tried = vec![0, 1, crosses - 1, crosses, all.len() - 2, all.len() - 1];
+    tried.dedup();
+    for header in tried.into_iter().map(|index| all[index]) {
+        for bit in 0..7 * 8 {
+            let damaged = TempDir::new().unwrap();
+            copy(dir.path(), damaged.path());
+            let mut bytes = full.clone();
+            bytes[header + bit / 8] ^= 1 << (bit % 8);
+            fs::write(damaged.path().join(&name), bytes).unwrap();
+            is_refused(damaged.path(), &format!("bit {bit} of the header at {header}"));
+        }
+    }
+}
+
+/// Small buffers give several logs, tables and blobs.
+fn with_several_logs() -> TempDir {
+    let (work, left) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let options = RocksOptions { write_buffer_bytes: 256 * 1024, ..RocksOptions::default() };
+    let kv = RocksKv::open(work.path(), COLUMNS, options).unwrap();
+    for number in 1..=250 {
+        write(&*kv, number, Durability::Synced).unwrap();
+    }
+    copy(work.path(), left.path());
+    left
+}
+
+/// The end of a log that is not the newest one: what is behind it must not hide its loss.
+#[test]
+fn a_loss_in_an_older_log_is_detected() {
+    let dir = with_several_logs();
+    let logs: Vec<String> =
+        names(dir.path()).into_iter().filter(|name| name.ends_with(".log")).collect();
+    let mut refused = vec![0; logs.len()];
+    for (log, refused) in logs.iter().zip(&mut refused) {
+        let full = fs::read(dir.path().join(log)).unwrap();
+        let last = *headers(&full).last().unwrap();
+        let flips = (4 * 8..7 * 8).map(|bit| {
+            let mut bytes = full.clone();
+            bytes[last + bit / 8] ^= 1 << (bit % 8);
+            bytes
+        });
+        let cuts = [last, last + 7, full.len() - 1].map(|cut| full[..cut].to_vec());
+        for bytes in flips.chain(cuts) {
+            let damaged = TempDir::new().unwrap();
+            copy(dir.path(), damaged.path());
+            fs::write(damaged.path().join(log), bytes).unwrap();
+            match open(damaged.path()) {
+                // A log that is not needed any more.
+                Ok(kv) => assert_eq!(height(&*kv), 250, "{log}"),
+                Err(error) => {
+                    assert!(error.is_corruption(), "{log}: {error}");
+                    *refused += 1;
+                }
+            }
+        }
+    }
+    assert!(refused.iter().filter(|count| **count > 0).count() > 1, "{refused:?} of {logs:?}");
+}
+
 /// A changed bit in a batch that is followed by others is damage: the store does not open, since
 /// the batches behind it were acknowledged.
 #[test]
 fn damage_in_the_middle_is_detected() {
-    let (dir, ends) = crashed(5);
+    let (dir, ends) = crashed(5, 0);
     let full = fs::read(log(dir.path())).unwrap();
     let name = log(dir.path()).file_name().unwrap().to_owned();
     for place in [10, ends[1] - 1, ends[1] + 100, ends[2] + 9, ends[4] - 1, ends[5] - 1] {
@@ -132,18 +230,10 @@ fn names(dir: &Path) -> Vec<String> {
     names.map(|name| name.into_string().unwrap()).collect()
 }
 
-/// Small buffers give several logs, tables and blobs.
+/// Of the files that a store is made of, each but the blobs is missed when the store is opened.
 #[test]
 fn a_missing_file_is_detected() {
-    let work = TempDir::new().unwrap();
-    let options = RocksOptions { write_buffer_bytes: 256 * 1024, ..RocksOptions::default() };
-    let kv = RocksKv::open(work.path(), COLUMNS, options).unwrap();
-    for number in 1..=250 {
-        write(&*kv, number, Durability::Synced).unwrap();
-    }
-    let left = TempDir::new().unwrap();
-    copy(work.path(), left.path());
-    let newest_log = log(left.path()).file_name().unwrap().to_owned();
+    let left = with_several_logs();
     let mut tried = [0; 3];
     for name in names(left.path()) {
         let without = TempDir::new().unwrap();
@@ -151,10 +241,13 @@ fn a_missing_file_is_detected() {
         fs::remove_file(without.path().join(&name)).unwrap();
         let kind = [".log", ".sst", ".blob"].iter().position(|end| name.ends_with(end));
         kind.into_iter().for_each(|kind| tried[kind] += 1);
-        let must_be_there = name.starts_with("MANIFEST") || name == "CURRENT";
-        if must_be_there || (kind.is_some_and(|kind| kind < 2) && *name != *newest_log) {
-            let error = open(without.path()).err().unwrap();
-            assert!(!error.can_retry(), "{name}: {error}");
+        let must_be_there = name.starts_with("MANIFEST") || name == "CURRENT" || name == "SYNCED";
+        if must_be_there || kind.is_some_and(|kind| kind < 2) {
+            match open(without.path()) {
+                Err(error) => assert!(!error.can_retry(), "{name}: {error}"),
+                // A log that is not needed any more.
+                Ok(kv) => assert!(name.ends_with(".log") && height(&*kv) == 250, "{name}"),
+            }
         } else if kind == Some(2) {
             // A blob is missed where it is read, and never taken for an absent block.
             let kv = open(without.path()).unwrap();
@@ -166,18 +259,45 @@ fn a_missing_file_is_detected() {
 
 #[test]
 fn a_store_without_any_log_is_damaged() {
-    let (dir, _) = crashed(3);
+    let (dir, _) = crashed(3, 0);
     fs::remove_file(log(dir.path())).unwrap();
-    for _ in 0..2 {
-        let error = open(dir.path()).err().unwrap();
-        assert!(error.is_corruption(), "{error}");
-    }
-    // One that was never finished making is made.
-    let half = TempDir::new().unwrap();
-    drop(RocksKv::open(half.path(), &[], RocksOptions::default()).unwrap());
-    fs::remove_file(log(half.path())).unwrap();
-    let kv = open(half.path()).unwrap();
+    is_refused(dir.path(), "without its log");
+}
+
+/// Files without `CURRENT`, with it unreadable, or a stranger's: never a new, empty store.
+#[test]
+fn only_an_empty_folder_is_no_store() {
+    let (dir, _) = crashed(3, 0);
+    fs::remove_file(dir.path().join("CURRENT")).unwrap();
+    let before = names(dir.path()).len();
+    is_refused(dir.path(), "without CURRENT");
+    fs::remove_file(log(dir.path())).unwrap();
+    is_refused(dir.path(), "without CURRENT and log");
+    assert_eq!(names(dir.path()).len(), before - 1, "nothing was made");
+    let (dir, _) = crashed(3, 0);
+    fs::remove_file(dir.path().join("CURRENT")).unwrap();
+    fs::create_dir(dir.path().join("CURRENT")).unwrap();
+    assert!(open(dir.path()).is_err(), "the list of columns cannot be read");
+    let (parent, _) = crashed(0, 0);
+    let path = parent.path().join("channels/supply");
+    assert_eq!(height(&*open(&path).unwrap()), 0, "no folder is no store");
+    fs::create_dir(parent.path().join("channels/trade")).unwrap();
+    assert_eq!(height(&*open(&parent.path().join("channels/trade")).unwrap()), 0);
+}
+
+/// A store that a crash left half made is made, and not taken for one.
+#[test]
+fn a_store_has_its_name_when_it_is_complete() {
+    let parent = TempDir::new().unwrap();
+    let half = parent.path().join("NEW-supply");
+    fs::create_dir(&half).unwrap();
+    fs::write(half.join("MANIFEST-000001"), "half").unwrap();
+    let path = parent.path().join("supply");
+    let kv = open(&path).unwrap();
     write(&*kv, 1, Durability::Synced).unwrap();
+    drop(kv);
+    assert_eq!(height(&*open(&path).unwrap()), 1);
+    assert_eq!(names(parent.path()), ["supply"]);
 }
 
 /// A changed bit in a stored table or blob is told, and never read as another value or as none.

@@ -42,3 +42,30 @@ fn columns_that_are_new_are_added() {
         assert_eq!(kv.get(column, b"k").unwrap().unwrap(), column.name());
     }
 }
+
+/// A store that knows nothing of how far it was synced, as earlier versions left it: it opens with
+/// all it has, and from then on a loss is told.
+#[test]
+fn a_store_without_a_record_gets_one() {
+    let dir = TempDir::new().unwrap();
+    let mut options = rocksdb::Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    let db = rocksdb::DB::open_cf(&options, dir.path(), ["default", STATE.name()]).unwrap();
+    let mut synced = rocksdb::WriteOptions::default();
+    synced.set_sync(true);
+    db.put_cf_opt(db.cf_handle(STATE.name()).unwrap(), "k", "old", &synced).unwrap();
+    drop(db);
+    for _ in 0..2 {
+        let kv = RocksKv::open(dir.path(), &[STATE], RocksOptions::default()).unwrap();
+        assert_eq!(kv.get(STATE, b"k").unwrap().unwrap(), "old");
+    }
+    let kv = RocksKv::open(dir.path(), &[STATE], RocksOptions::default()).unwrap();
+    let mut batch = Batch::new();
+    batch.put(STATE, "k", "new");
+    kv.write(batch, Durability::Synced).unwrap();
+    drop(kv);
+    std::fs::remove_file(dir.path().join("SYNCED")).unwrap();
+    let error = RocksKv::open(dir.path(), &[STATE], RocksOptions::default()).err().unwrap();
+    assert!(error.is_corruption(), "{error}");
+}

@@ -1,6 +1,8 @@
-//! Setting `tracing` up: lines to standard error, with a filter that can be exchanged.
+//! Setting `tracing` up: lines to standard error or to a file that is rotated, with a filter that
+//! can be exchanged.
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -11,6 +13,7 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, filter};
 use weft_settings::{LogFormat, Logging};
 
 use crate::logspec::{LogSpecError, to_directives};
+use crate::rotate::RotatingFile;
 
 /// Why logging cannot be set up or changed.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +33,15 @@ pub enum LoggingError {
     /// The subscriber is gone.
     #[error("failed to change the logging specification: {0}")]
     Reload(#[source] reload::Error),
+    /// The log file cannot be used.
+    #[error("failed to open the log {}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
     /// The process has a subscriber already.
     #[error("failed to set up logging: {0}")]
     Installed(#[source] tracing_subscriber::util::TryInitError),
@@ -94,11 +106,20 @@ where
     Ok((lines.with_filter(filter), handle))
 }
 
-/// Sets the process's logging up: to standard error, with colours on a terminal.
+/// Sets the process's logging up: to the file of the settings, else to standard error, with
+/// colours on a terminal.
 ///
 /// # Errors
-/// When the specification cannot be used, or the process has logging already.
+/// When the specification or the file cannot be used, or the process has logging already.
 pub fn init(logging: &Logging) -> Result<LogHandle, LoggingError> {
+    let path = &logging.file.path;
+    if !path.as_os_str().is_empty() {
+        let file = RotatingFile::open(&logging.file)
+            .map_err(|source| LoggingError::File { path: path.clone(), source })?;
+        let (layer, handle) = layer(logging, Arc::new(file), false)?;
+        Registry::default().with(layer).try_init().map_err(LoggingError::Installed)?;
+        return Ok(handle);
+    }
     let colours = std::io::stderr().is_terminal();
     let (layer, handle) = layer(logging, std::io::stderr, colours)?;
     Registry::default().with(layer).try_init().map_err(LoggingError::Installed)?;

@@ -51,7 +51,7 @@ impl Lines {
 /// Logging of this thread.
 fn logging(spec: &str, format: LogFormat) -> (LogHandle, Lines, DefaultGuard) {
     let lines = Lines::default();
-    let settings = Logging { spec: spec.to_owned(), format };
+    let settings = Logging { spec: spec.to_owned(), format, ..Logging::default() };
     let (layer, handle) = layer(&settings, lines.clone(), false).unwrap();
     let subscriber = tracing_subscriber::Registry::default().with(layer);
     (handle, lines, tracing::subscriber::set_default(subscriber))

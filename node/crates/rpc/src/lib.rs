@@ -17,6 +17,7 @@ pub mod deliver;
 pub mod https;
 pub mod listen;
 pub mod metrics;
+pub mod sample;
 pub mod server;
 pub mod shares;
 pub mod tls;

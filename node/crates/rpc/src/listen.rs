@@ -24,9 +24,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
-use tracing::{debug, warn};
 use weft_settings::Limits;
 
+use crate::sampled;
 use crate::tls::{Alpn, ClientAuth, ReloadingTls, RootSet, TlsError};
 
 /// Connections whose handshake is done and that wait to be served.
@@ -227,13 +227,13 @@ impl Listener {
             let (tcp, remote) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    warn!(%error, "failed to accept a connection");
+                    sampled!(warn, "accept", %error, "failed to accept a connection");
                     sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
             let Ok(slot) = slots.clone().try_acquire_owned() else {
-                debug!(%remote, "closed a connection over the cap");
+                sampled!(warn, "over the cap", %remote, "closed a connection over the cap");
                 continue;
             };
             let hello = Hello { tcp, remote, slot, acceptor: acceptor.clone() };
@@ -264,8 +264,12 @@ impl Hello {
                 };
                 match shaken {
                     Ok(Ok(stream)) => Stream::Tls(Box::new(stream)),
-                    Ok(Err(error)) => return debug!(%remote, %error, "TLS handshake failed"),
-                    Err(_) => return debug!(%remote, "TLS handshake took too long"),
+                    Ok(Err(error)) => {
+                        return sampled!(info, "TLS handshake", %remote, %error, "TLS handshake failed");
+                    }
+                    Err(_) => {
+                        return sampled!(info, "slow TLS", %remote, "TLS handshake took too long");
+                    }
                 }
             }
         };

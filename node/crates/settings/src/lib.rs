@@ -36,6 +36,7 @@ pub use peer::{
     PeerSettings, PrivateData, Validation,
 };
 pub use shared::{
-    ClientAuth, Keepalive, Limits, LogFormat, Logging, Msp, Operations, OperationsTls, Storage, Tls,
+    ClientAuth, Keepalive, Limits, LogFile, LogFormat, Logging, Msp, Operations, OperationsTls,
+    Storage, Tls,
 };
 pub use validate::Problem;

@@ -216,7 +216,27 @@ pub enum LogFormat {
     Json,
 }
 
-/// Logging, to standard error.
+/// A log file that the node writes and rotates itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct LogFile {
+    /// The file; empty logs to standard error. Default empty; `weft up` sets it. What the process
+    /// prints otherwise, such as a panic, goes there as well.
+    pub path: PathBuf,
+    /// A file is followed by a new one before it exceeds this many bytes. Default 16 MiB.
+    pub max_bytes: u64,
+    /// How many files are kept, the present one counted: `node.log`, then `node.log.1` to the
+    /// oldest. Default 4.
+    pub max_files: usize,
+}
+
+impl Default for LogFile {
+    fn default() -> Self {
+        Self { path: PathBuf::new(), max_bytes: 16 * 1024 * 1024, max_files: 4 }
+    }
+}
+
+/// Logging, to standard error or to a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Logging {
@@ -225,10 +245,12 @@ pub struct Logging {
     pub spec: String,
     /// Form of the lines. Default `text`.
     pub format: LogFormat,
+    /// A file instead of standard error.
+    pub file: LogFile,
 }
 
 impl Default for Logging {
     fn default() -> Self {
-        Self { spec: "info".to_owned(), format: LogFormat::Text }
+        Self { spec: "info".to_owned(), format: LogFormat::Text, file: LogFile::default() }
     }
 }

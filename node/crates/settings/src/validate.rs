@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::shared::{ClientAuth, Limits, Msp, Operations, Storage, Tls};
+use crate::shared::{ClientAuth, Limits, Logging, Msp, Operations, Storage, Tls};
 use crate::{OrdererSettings, PeerSettings, SettingsError};
 
 /// A field with a value that cannot be used.
@@ -52,6 +52,7 @@ impl OrdererSettings {
         check.set("dataDir", &self.data_dir);
         check.limits(&self.limits);
         check.storage(&self.storage);
+        check.logging(&self.logging);
         check.participation(self);
         check.cluster(self);
         check.positive("batching.maxInFlight", self.batching.max_in_flight);
@@ -78,7 +79,7 @@ impl OrdererSettings {
     /// Makes relative paths absolute, seen from the directory `base` (that of the settings
     /// file).
     pub fn resolve_paths(&mut self, base: &Path) {
-        resolve(base, [&mut self.msp.dir, &mut self.data_dir]);
+        resolve(base, [&mut self.msp.dir, &mut self.data_dir, &mut self.logging.file.path]);
         resolve_tls(base, &mut self.tls, &mut self.operations);
         resolve(base, self.participation.root_cas.iter_mut());
     }
@@ -100,6 +101,7 @@ impl PeerSettings {
         check.set("dataDir", &self.data_dir);
         check.limits(&self.limits);
         check.storage(&self.storage);
+        check.logging(&self.logging);
         check.chaincode(self);
         check.duration("gateway.endorsementTimeout", self.gateway.endorsement_timeout);
         check.duration("gateway.broadcastTimeout", self.gateway.broadcast_timeout);
@@ -130,7 +132,7 @@ impl PeerSettings {
     /// Makes relative paths absolute, seen from the directory `base` (that of the settings
     /// file).
     pub fn resolve_paths(&mut self, base: &Path) {
-        resolve(base, [&mut self.msp.dir, &mut self.data_dir]);
+        resolve(base, [&mut self.msp.dir, &mut self.data_dir, &mut self.logging.file.path]);
         resolve(base, &mut self.chaincode.client_root_cas);
         resolve_tls(base, &mut self.tls, &mut self.operations);
     }
@@ -281,6 +283,13 @@ impl Check {
         if storage.write_buffer_bytes < 64 * 1024 {
             self.problem("storage.writeBufferBytes", "must be at least 65536 (64 KiB)");
         }
+    }
+
+    fn logging(&mut self, logging: &Logging) {
+        if logging.file.max_bytes < 64 * 1024 {
+            self.problem("logging.file.maxBytes", "must be at least 65536 (64 KiB)");
+        }
+        self.positive("logging.file.maxFiles", logging.file.max_files);
     }
 
     fn participation(&mut self, settings: &OrdererSettings) {

@@ -25,7 +25,7 @@ use super::error::ClusterError;
 use crate::cli::target::Target;
 use crate::cli::{CommandError, Output, put};
 use crate::cluster::names::{self, key, label};
-use crate::local::files::{self, Secrecy};
+use crate::local::files;
 
 /// Arguments of `channel sign-update`.
 #[derive(Debug, Args)]
@@ -86,7 +86,7 @@ pub(in crate::cli) async fn sign(
         Output::Text | Output::Yaml => serde_yaml::to_string(&secret)?,
     };
     match &args.out {
-        Some(path) => super::save(path, text.as_bytes(), Secrecy::Public),
+        Some(path) => super::save(path, text.as_bytes(), true),
         None => put(&text),
     }
 }

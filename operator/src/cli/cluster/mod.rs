@@ -32,14 +32,12 @@ pub(super) use invoke::reach;
 /// Field manager of what the commands write.
 const MANAGER: &str = "weft-cli";
 
-/// Writes a file that the person named; a bare name is one in this folder.
-fn save(
-    path: &std::path::Path,
-    contents: &[u8],
-    secrecy: crate::local::files::Secrecy,
-) -> Result<(), super::CommandError> {
+/// Writes a file that the person named; a bare name is one in this folder. One that holds no
+/// secret may be `shared`: the person's umask decides.
+fn save(path: &std::path::Path, contents: &[u8], shared: bool) -> Result<(), super::CommandError> {
     let path = std::path::absolute(path)?;
-    Ok(crate::local::files::write(&path, contents, secrecy)?)
+    let write = if shared { crate::local::files::write_shared } else { crate::local::files::write };
+    Ok(write(&path, contents)?)
 }
 
 /// The present.

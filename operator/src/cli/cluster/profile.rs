@@ -18,7 +18,6 @@ use super::secret::Identity;
 use crate::api::Organization;
 use crate::cli::{CommandError, Output, put};
 use crate::cluster::names::{self, Holder, key, port};
-use crate::local::files::Secrecy;
 
 /// Arguments of `connection-profile`.
 #[derive(Debug, Args)]
@@ -146,9 +145,8 @@ pub(in crate::cli) async fn profile(
     hint(&profile, &args, &context.namespace);
     match &args.out {
         Some(path) => {
-            let secrecy =
-                if profile.identity.is_some() { Secrecy::Secret } else { Secrecy::Public };
-            super::save(path, text.as_bytes(), secrecy)
+            let shared = profile.identity.is_none();
+            super::save(path, text.as_bytes(), shared)
         }
         None => put(&text),
     }

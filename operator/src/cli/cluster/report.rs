@@ -29,7 +29,6 @@ use super::{logs, pods, redact, status};
 use crate::api::{Chaincode, Channel, LedgerNetwork, Organization};
 use crate::cli::{CommandError, Output, put, report as told};
 use crate::cluster::names::{MANAGER, label};
-use crate::local::files::Secrecy;
 
 /// Arguments of `report`.
 #[derive(Debug, Args)]
@@ -78,7 +77,7 @@ pub(in crate::cli) async fn report(
     let path = args.out.unwrap_or_else(name);
     let problems = bundle.problems().to_vec();
     let (count, bytes) = (bundle.len(), bundle.archive(now)?);
-    super::save(&path, &bytes, Secrecy::Secret)?;
+    super::save(&path, &bytes, false)?;
     let answer = json!({
         "file": path, "files": count, "bytes": bytes.len(), "problems": problems,
     });

@@ -12,7 +12,7 @@ use super::context::Context;
 use super::error::ClusterError;
 use crate::api::Organization;
 use crate::cluster::names::{Holder, key};
-use crate::local::files::{self, FileError, Secrecy};
+use crate::local::files::{self, FileError};
 use kube::ResourceExt;
 
 /// A user's identity. It is not printed.
@@ -111,15 +111,14 @@ impl Identity {
         Ok((self.text(key::SIGN_CERT)?, self.text(key::SIGN_KEY)?))
     }
 
-    /// Writes the folder that Fabric's tools and `weft` read: `msp` and `tls`, keys with mode
-    /// 0600.
+    /// Writes the folder that Fabric's tools and `weft` read: `msp` and `tls`, for its owner alone.
     ///
     /// # Errors
     /// [`FileError`] names the file.
     pub(super) fn write(&self, folder: &Path) -> Result<(), FileError> {
-        for (from, to, secrecy) in FOLDER {
+        for (from, to) in FOLDER {
             if let Some(contents) = self.get(from) {
-                files::write(&folder.join(to), contents, secrecy)?;
+                files::write(&folder.join(to), contents)?;
             }
         }
         Ok(())
@@ -145,17 +144,17 @@ impl Identity {
 }
 
 /// Which key of the Secret becomes which file.
-const FOLDER: [(&str, &str, Secrecy); 10] = [
-    (key::SIGN_CERT, "msp/signcerts/cert.pem", Secrecy::Public),
-    (key::SIGN_KEY, "msp/keystore/key.pem", Secrecy::Secret),
-    (key::CA_CERTS, "msp/cacerts/ca.pem", Secrecy::Public),
-    (key::INTERMEDIATE_CERTS, "msp/intermediatecerts/ca.pem", Secrecy::Public),
-    (key::TLS_CA_CERTS, "msp/tlscacerts/ca.pem", Secrecy::Public),
-    (key::TLS_INTERMEDIATE_CERTS, "msp/tlsintermediatecerts/ca.pem", Secrecy::Public),
-    (key::CONFIG, "msp/config.yaml", Secrecy::Public),
-    (key::TLS_CERT, "tls/client.crt", Secrecy::Public),
-    (key::TLS_KEY, "tls/client.key", Secrecy::Secret),
-    (key::TLS_CA_CERTS, "tls/ca.crt", Secrecy::Public),
+const FOLDER: [(&str, &str); 10] = [
+    (key::SIGN_CERT, "msp/signcerts/cert.pem"),
+    (key::SIGN_KEY, "msp/keystore/key.pem"),
+    (key::CA_CERTS, "msp/cacerts/ca.pem"),
+    (key::INTERMEDIATE_CERTS, "msp/intermediatecerts/ca.pem"),
+    (key::TLS_CA_CERTS, "msp/tlscacerts/ca.pem"),
+    (key::TLS_INTERMEDIATE_CERTS, "msp/tlsintermediatecerts/ca.pem"),
+    (key::CONFIG, "msp/config.yaml"),
+    (key::TLS_CERT, "tls/client.crt"),
+    (key::TLS_KEY, "tls/client.key"),
+    (key::TLS_CA_CERTS, "tls/ca.crt"),
 ];
 
 /// Name of the Secret of a user.
@@ -181,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn the_folder_is_an_msp_with_private_keys() {
+    fn the_folder_is_an_msp_for_its_owner_alone() {
         let whole = identity(&[
             key::SIGN_CERT,
             key::SIGN_KEY,
@@ -198,10 +197,9 @@ mod tests {
             std::fs::metadata(folder.path().join(path))
                 .map(|file| file.permissions().mode() & 0o777)
         };
-        assert_eq!(mode("msp/keystore/key.pem").unwrap(), 0o600);
-        assert_eq!(mode("tls/client.key").unwrap(), 0o600);
-        assert_eq!(mode("msp/signcerts/cert.pem").unwrap(), 0o644);
-        assert_eq!(mode("msp/config.yaml").unwrap(), 0o644);
+        for file in ["msp/keystore/key.pem", "tls/client.key", "msp/signcerts/cert.pem"] {
+            assert_eq!(mode(file).unwrap(), 0o600, "{file}");
+        }
         assert!(mode("msp/intermediatecerts/ca.pem").is_err());
     }
 

@@ -100,6 +100,8 @@ pub struct ChannelOutcome {
     pub term: Option<u64>,
     /// Nodes that have joined.
     pub joined: BTreeSet<String>,
+    /// Those of them that did so now.
+    pub newly_joined: Vec<String>,
     /// Orderers that are not wanted and are consenters no longer: they may be stopped as far as
     /// this channel goes.
     pub removable: Vec<String>,
@@ -235,6 +237,7 @@ struct Run<'a> {
     seen: Observation,
     current: Option<Current>,
     did: Vec<String>,
+    newly_joined: Vec<String>,
     deadline: Instant,
 }
 
@@ -249,7 +252,6 @@ impl<'a> Run<'a> {
         let seen = observe(access, &nodes).await;
         let genesis_hash = hash_of(input.genesis);
         let peers_begin = first_blocks(access, input.peers, &seen, id).await;
-        let (current, did) = (None, Vec::new());
         let mut run = Run {
             access,
             input,
@@ -258,8 +260,9 @@ impl<'a> Run<'a> {
             genesis_hash,
             peers_begin,
             seen,
-            current,
-            did,
+            current: None,
+            did: Vec::new(),
+            newly_joined: Vec::new(),
             deadline,
         };
         run.set_aside();
@@ -434,12 +437,17 @@ impl<'a> Run<'a> {
             match result {
                 Ok(_) => {
                     any = true;
-                    self.did.push(format!("Joined {name} to channel {}", self.id));
+                    self.has_joined(name);
                 }
                 Err(error) => self.note(&name, &error),
             }
         }
         any
+    }
+
+    pub(super) fn has_joined(&mut self, name: String) {
+        self.did.push(format!("Joined {name} to channel {}", self.id));
+        self.newly_joined.push(name);
     }
 
     /// What a node refused is shown with what else is known of it.
@@ -483,6 +491,7 @@ impl<'a> Run<'a> {
             heights,
             removable: removable.map(|node| node.name.clone()).collect(),
             did: self.did,
+            newly_joined: self.newly_joined,
             observation: self.seen,
         })
     }

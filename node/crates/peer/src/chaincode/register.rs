@@ -127,7 +127,12 @@ impl Session {
         let connection = Connection::new(admitted, self.place, self.out, self.closed, limit);
         let connection = Arc::new(connection);
         self.inner.registry.register(&connection).map_err(|duplicate| {
-            tracing::warn!(chaincode = duplicate.0, "refused a second registration");
+            weft_rpc::sampled!(
+                warn,
+                "registration",
+                chaincode = duplicate.0,
+                "refused a second registration"
+            );
             Status::already_exists(duplicate.to_string())
         })?;
         tracing::info!(chaincode = connection.id(), place = connection.place(), "registered");

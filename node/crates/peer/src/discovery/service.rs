@@ -69,7 +69,13 @@ impl Discovery {
     /// Checks that whoever signed may ask about a channel, or about the peer where none is named.
     fn admit(&self, name: &str, signed: &SignedData) -> Result<Option<Arc<Channel>>, Refusal> {
         let denied = |reason: String| {
-            tracing::warn!(channel = name, reason, "refused a discovery query");
+            weft_rpc::sampled!(
+                warn,
+                "discovery",
+                channel = name,
+                reason,
+                "refused a discovery query"
+            );
             Refusal("access denied".to_owned())
         };
         let now = Timestamp::from_system_time(SystemTime::now());
@@ -134,7 +140,7 @@ impl Discovery {
         for interest in interests {
             let descriptor = self.endorsers.describe(channel, interest).map_err(|error| {
                 let call = text(interest);
-                tracing::info!(channel = %channel.id(), call, %error, "nobody can endorse");
+                weft_rpc::sampled!(info, "endorsers", channel = %channel.id(), call, %error, "nobody can endorse");
                 Refusal(format!("failed constructing descriptor for {call}"))
             })?;
             let peers = self.endorsers.membership().channel_peers(channel);

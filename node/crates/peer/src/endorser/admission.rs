@@ -91,20 +91,20 @@ fn creator(
 ) -> Result<Authenticated, EndorserError> {
     let channel = || proposal.header.channel_id().to_owned();
     let creator = msps.deserialize_identity(proposal.header.creator()).map_err(|error| {
-        tracing::warn!(%error, "the creator of a proposal cannot be read");
+        weft_rpc::sampled!(warn, "creator", %error, "the creator of a proposal cannot be read");
         EndorserError::UnknownCreator { channel: channel() }
     })?;
     let denied =
         || EndorserError::Denied { channel: channel(), msp_id: creator.msp_id().to_string() };
     if let Err(error) = creator.validate(now) {
-        tracing::warn!(%error, creator = %creator, "the creator of a proposal is not valid");
+        weft_rpc::sampled!(warn, "creator", %error, %creator, "the creator of a proposal is not valid");
         return Err(match error {
             IdentityError::Expired { .. } => EndorserError::Expired,
             _ => denied(),
         });
     }
     creator.authenticate(&proposal.proposal_bytes, &proposal.signature).map_err(|error| {
-        tracing::warn!(%error, creator = %creator, "the signature of a proposal is not good");
+        weft_rpc::sampled!(warn, "signature", %error, %creator, "the signature of a proposal is not good");
         denied()
     })
 }

@@ -160,7 +160,7 @@ impl Endorser {
             if let Some(metrics) = &self.metrics {
                 metrics.refused(&error);
             }
-            tracing::warn!(reason = %error, "refused a proposal");
+            weft_rpc::sampled!(warn, "proposal", reason = %error, "refused a proposal");
             error
         };
         let place = self.places.try_acquire();

@@ -145,7 +145,12 @@ impl Membership {
             }
         };
         let Ok(identity) = identity.authenticate(&envelope.payload, &envelope.signature) else {
-            tracing::warn!(endpoint = %member.endpoint, "refused a sign of life: wrong signature");
+            weft_rpc::sampled!(
+                warn,
+                "sign of life",
+                endpoint = %member.endpoint,
+                "refused a sign of life: wrong signature"
+            );
             return;
         };
         // This peer under a certificate that it had before, as others may still tell.

@@ -54,7 +54,7 @@ impl Run<'_> {
             match result {
                 Ok(()) => {
                     any = true;
-                    self.did.push(format!("Joined {name} to channel {}", self.id));
+                    self.has_joined(name);
                 }
                 Err(error) => self.note(&name, &error),
             }

@@ -80,7 +80,9 @@ fn tell(remote: &Remote, refusal: &PushRefusal) -> String {
         PushRefusal::Committed => {
             tracing::debug!(?peer, %org, %reason, "did not take private data");
         }
-        _ => tracing::warn!(?peer, %org, %reason, "refused private data"),
+        _ => {
+            weft_rpc::sampled!(warn, "private data", ?peer, %org, %reason, "refused private data");
+        }
     }
     refusal.to_string()
 }
