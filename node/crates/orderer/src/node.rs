@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use prometheus::Registry;
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -13,6 +12,7 @@ use weft_msp::CurrentIdentity;
 use weft_ops::health::Health;
 use weft_protos::orderer::atomic_broadcast_server::AtomicBroadcastServer;
 use weft_protos::orderer::cluster_server::ClusterServer;
+use weft_rpc::budget::Budget;
 use weft_rpc::connect::{ChannelPool, ConnectOptions, Connector};
 use weft_rpc::deliver::{DeliverMetrics, DeliverOptions, DeliverService, TlsBinding};
 use weft_rpc::https::{HttpsOptions, HttpsServer};
@@ -125,7 +125,8 @@ impl Orderer {
         });
         let registrar = Arc::new(Registrar::new(context, parts.stores.clone()));
         let shutdown = CancellationToken::new();
-        let server = bind_grpc(&parts, grpc_metrics).await?;
+        let budget = Budget::new((&settings.limits).into(), grpc_metrics.refusals().clone());
+        let server = bind_grpc(&parts, grpc_metrics).await?.with_budget(&budget);
         let admin = bind_participation(&parts).await?;
         let opened = registrar.open_all().await;
         opened.map_err(|error| StartError::Open(Box::new(error)))?;
@@ -134,7 +135,7 @@ impl Orderer {
             let result = checked.check();
             async move { result }
         });
-        let routes = routes(&parts, &registrar, deliver_metrics, metrics, &shutdown);
+        let routes = routes(&parts, &registrar, deliver_metrics, metrics, (&budget, &shutdown));
         let (grpc, mut tasks) = (server.local_addr(), Vec::new());
         let stopped = shutdown.clone();
         tasks.push(tokio::spawn(async move {
@@ -187,7 +188,7 @@ fn routes(
     registrar: &Arc<Registrar>,
     deliver_metrics: DeliverMetrics,
     metrics: Metrics,
-    shutdown: &CancellationToken,
+    (budget, shutdown): (&Budget, &CancellationToken),
 ) -> Routes {
     let settings = &parts.settings;
     let limit = settings.limits.max_message_bytes;
@@ -199,10 +200,10 @@ fn routes(
     options.metrics = Some(deliver_metrics);
     let broadcast = BroadcastService {
         registrar: registrar.clone(),
-        deliver: DeliverService::new(registrar.clone(), options),
+        deliver: DeliverService::new(registrar.clone(), options).counted(budget.refusals()),
         shutdown: shutdown.clone(),
         in_flight: settings.orderer_limits.broadcast_in_flight,
-        slots: Arc::new(Semaphore::new(settings.orderer_limits.broadcast_streams)),
+        slots: budget.slots("broadcast_streams", settings.orderer_limits.broadcast_streams),
         metrics,
     };
     let broadcast = AtomicBroadcastServer::new(broadcast)

@@ -2,6 +2,7 @@
 //! transaction's way through it.
 
 pub mod acl;
+mod caller;
 pub mod chaincode;
 pub mod channel;
 pub mod commit;

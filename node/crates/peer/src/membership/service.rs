@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use futures::Stream;
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use weft_protos::gossip::gossip_server::Gossip;
 use weft_protos::gossip::{Empty, Envelope};
+use weft_rpc::budget::{Call, Holder, Refusals, Slots};
 use weft_rpc::listen::PeerInfo;
 
 use super::message::PkiId;
@@ -34,7 +35,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct GossipService {
     membership: Membership,
-    streams: Arc<Semaphore>,
+    streams: Slots,
     guests: Guests,
     shutdown: CancellationToken,
 }
@@ -44,8 +45,14 @@ impl GossipService {
     #[must_use]
     pub fn new(membership: Membership, shutdown: CancellationToken) -> Self {
         let streams = membership.0.options.max_streams.saturating_mul(MEAN_STREAMS);
-        let streams = Arc::new(Semaphore::new(streams.min(Semaphore::MAX_PERMITS)));
+        let streams = Slots::new("gossip_streams", streams);
         Self { membership, streams, guests: Guests::default(), shutdown }
+    }
+
+    /// Counts streams that find no slot.
+    #[must_use]
+    pub fn counted(self, refusals: &Refusals) -> Self {
+        Self { streams: self.streams.counted(refusals), ..self }
     }
 }
 
@@ -57,8 +64,7 @@ impl Gossip for GossipService {
         &self,
         request: Request<Streaming<Envelope>>,
     ) -> Result<Response<Self::GossipStreamStream>, Status> {
-        let permit = Arc::clone(&self.streams).try_acquire_owned();
-        let permit = permit.map_err(|_| Status::resource_exhausted("too many gossip streams"))?;
+        let call = Call::of(&request).cloned();
         let info = PeerInfo::of(&request);
         let secure = info.is_some_and(|info| info.secure);
         let tls = info.and_then(|info| info.certificates.leaf_sha256());
@@ -66,8 +72,9 @@ impl Gossip for GossipService {
             return Err(Status::unauthenticated("no TLS certificate"));
         }
         let (answers, outbound) = mpsc::channel(BUFFER);
-        let stream = Served { service: self.clone(), inbound: request.into_inner(), answers, tls };
-        tokio::spawn(stream.run(permit));
+        let service = self.clone();
+        let stream = Served { service, inbound: request.into_inner(), answers, tls, call };
+        tokio::spawn(stream.run());
         Ok(Response::new(Box::pin(ReceiverStream::new(outbound))))
     }
 
@@ -82,10 +89,11 @@ struct Served {
     inbound: Streaming<Envelope>,
     answers: mpsc::Sender<Result<Envelope, Status>>,
     tls: Option<[u8; 32]>,
+    call: Option<Call>,
 }
 
 impl Served {
-    async fn run(self, _permit: OwnedSemaphorePermit) {
+    async fn run(self) {
         let shutdown = self.service.shutdown.clone();
         let answers = self.answers.clone();
         let ended = tokio::select! {
@@ -108,6 +116,11 @@ impl Served {
         let Some(first) = first else { return Ok(()) };
         let remote = membership.authenticate(&first, self.tls);
         let remote = remote.map_err(|refusal| Status::unauthenticated(refusal.to_string()))?;
+        // Not before the other side has proved who it is: strangers take no stream of members.
+        let organization = Holder::organization(&remote.org);
+        let holder =
+            self.call.as_ref().map_or(Ok(organization.clone()), |c| c.own(&organization))?;
+        let _slot = self.service.streams.enter(&holder)?;
         let too_many = || Status::resource_exhausted("too many gossip streams of one peer");
         let _guest = self.service.guests.enter(remote.id).ok_or_else(too_many)?;
         // Twice the expiry: whoever says nothing for so long is not there any more.
