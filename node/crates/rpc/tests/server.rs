@@ -41,7 +41,11 @@ async fn connections_over_the_cap_are_closed() {
     let second = anonymous.connect(&endpoint).await.unwrap();
     call(first.clone()).await.unwrap();
     call(second.clone()).await.unwrap();
-    assert!(anonymous.connect(&endpoint).await.is_err(), "a third connection was accepted");
+    // A client may believe that it is in before the server has let it in.
+    if let Ok(third) = anonymous.connect(&endpoint).await {
+        call(third).await.unwrap_err();
+    }
+    assert_eq!(server.connections.len(), 2);
     // Those that shake hands are bounded apart from them.
     let _silent = TcpStream::connect(&server.address).await.unwrap();
     let _dumb = TcpStream::connect(&server.address).await.unwrap();

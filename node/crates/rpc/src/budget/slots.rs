@@ -41,7 +41,8 @@ impl Slots {
     /// `total` free slots of what is named, such as `deliver_streams`.
     #[must_use]
     pub fn new(what: &'static str, total: usize) -> Self {
-        let organizations = Shares::new(total);
+        // A pool of one has no share for anybody.
+        let organizations = Shares::new(total.max(2));
         let strangers = Shares::new(total.div_ceil(16).max(2));
         Self { what, total, organizations, strangers, refusals: Refusals::default() }
     }
