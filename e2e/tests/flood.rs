@@ -14,9 +14,11 @@ use support::{
 };
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+use tokio::sync::mpsc::{self, Sender};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tower::ServiceExt;
@@ -298,14 +300,17 @@ async fn silent_streams_take_no_place_of_members() {
     watch.unharmed(SLACK_MIB).await;
 }
 
-/// The answer to a call that sends nothing, as long as it is open; `None` when it was refused.
-async fn silent(channel: Channel, path: &'static str) -> Option<http::Response<tonic::body::Body>> {
-    let nothing = tokio_stream::pending::<Result<Frame<Bytes>, Status>>();
+/// A call that sends nothing and ends when this is dropped.
+type Silent = (http::Response<tonic::body::Body>, Sender<Result<Frame<Bytes>, Status>>);
+
+/// Begins a call that sends nothing; `None` when it was refused.
+async fn silent(channel: Channel, path: &'static str) -> Option<Silent> {
+    let (sender, nothing) = mpsc::channel(1);
     let request = http::Request::post(format!("https://node{path}"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
-        .body(tonic::body::Body::new(StreamBody::new(nothing)))
+        .body(tonic::body::Body::new(StreamBody::new(ReceiverStream::new(nothing))))
         .unwrap();
     let response = channel.oneshot(request).await.ok()?;
-    Status::from_header_map(response.headers()).is_none().then_some(response)
+    Status::from_header_map(response.headers()).is_none().then_some((response, sender))
 }
