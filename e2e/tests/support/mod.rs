@@ -348,6 +348,7 @@ impl<'a> Watch<'a> {
         }
         for (name, peak) in self.peaks() {
             let grown = peak.saturating_sub(self.memory[&name]) / 1024;
+            println!("{name} took {grown} MiB more, of {growth_mib}");
             assert!(grown <= growth_mib, "{name} took {grown} MiB more");
         }
         let gateway = self.network.gateway(0).unwrap();

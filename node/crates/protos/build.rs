@@ -5,6 +5,7 @@ use std::process::Command;
 use std::{env, fs, io};
 
 const ROOT: &str = "proto";
+const DESCRIPTORS: &str = "descriptors.bin";
 
 fn main() -> Result<(), String> {
     println!("cargo::rerun-if-changed={ROOT}");
@@ -15,18 +16,27 @@ fn main() -> Result<(), String> {
     collect(Path::new(ROOT), &mut files).map_err(|e| failed("list", ROOT, &e))?;
     files.sort();
 
+    let out = env::var("OUT_DIR").map_err(|e| format!("failed to read OUT_DIR: {e}"))?;
+    let out = Path::new(&out);
+    let mut config = prost_build::Config::new();
+    // By its name a message is found among the descriptors, which say what it is made of.
+    config.enable_type_names();
+
     tonic_prost_build::configure()
+        .file_descriptor_set_path(out.join(DESCRIPTORS))
+        // Every message of every service is bounded before it is decoded.
+        .codec_path("crate::codec::BoundedCodec")
         // Decoding from `Bytes` shares the buffer instead of copying each field.
         .bytes(".")
         // Sorted maps: equal values encode to equal bytes.
         .btree_map(".")
         // Clients stay generic over the channel, so no transport is compiled in here.
         .build_transport(false)
-        .compile_protos(&files, &[PathBuf::from(ROOT)])
+        .compile_with_config(config, &files, &[PathBuf::from(ROOT)])
         .map_err(|e| failed("generate code from", ROOT, &e))?;
 
-    let out = env::var("OUT_DIR").map_err(|e| format!("failed to read OUT_DIR: {e}"))?;
-    derive_eq_and_hash(Path::new(&out)).map_err(|e| failed("complete the derives in", &out, &e))
+    derive_eq_and_hash(out)
+        .map_err(|e| failed("complete the derives in", &out.display().to_string(), &e))
 }
 
 fn failed(step: &str, place: &str, error: &io::Error) -> String {
@@ -62,6 +72,9 @@ fn collect(dir: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
 fn derive_eq_and_hash(out: &Path) -> io::Result<()> {
     for entry in fs::read_dir(out)? {
         let file = entry?.path();
+        if file.extension().is_none_or(|extension| extension != "rs") {
+            continue;
+        }
         let code = fs::read_to_string(&file)?;
         let code = ["Message", "Oneof"].iter().fold(code, |code, kind| {
             code.replace(

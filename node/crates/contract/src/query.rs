@@ -166,5 +166,6 @@ fn modification(bytes: Bytes) -> Result<Modification, ContractError> {
 }
 
 fn wrong(what: &'static str, source: prost::DecodeError) -> ContractError {
+    let source = weft_protos::ext::DecodeCause::Malformed(source);
     ContractError::Decode(weft_protos::ext::DecodeError { what, source })
 }

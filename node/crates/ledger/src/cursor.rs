@@ -37,12 +37,15 @@ pub struct QueryLimits {
     pub entries: usize,
     /// How many queries one transaction may open.
     pub cursors: usize,
+    /// Bytes of keys and values after which a page ends, whatever its size; its bookmark says where
+    /// the next one starts.
+    pub page_bytes: usize,
 }
 
 impl Default for QueryLimits {
-    /// 100,000 entries a query (Fabric's default), 1,000 queries a transaction.
+    /// 100,000 entries a query (Fabric's default), 1,000 queries a transaction, pages of 32 MiB.
     fn default() -> Self {
-        Self { entries: 100_000, cursors: 1_000 }
+        Self { entries: 100_000, cursors: 1_000, page_bytes: 32 * 1024 * 1024 }
     }
 }
 
@@ -65,6 +68,8 @@ pub(crate) struct Cursor {
     end: String,
     page: bool,
     limit: usize,
+    /// Bytes that a page has room for.
+    room: usize,
     // Reading.
     next_start: String,
     ready: VecDeque<StateEntry>,
@@ -78,7 +83,7 @@ pub(crate) struct Cursor {
 
 impl Cursor {
     pub(crate) fn range(namespace: &str, start: &str, end: &str, limits: &QueryLimits) -> Self {
-        Self::new(namespace, start, end, false, limits.entries)
+        Self::new(namespace, start, end, (false, usize::MAX), limits.entries)
     }
 
     pub(crate) fn page(
@@ -88,15 +93,22 @@ impl Cursor {
         size: usize,
         limits: &QueryLimits,
     ) -> Self {
-        Self::new(namespace, start, end, true, size.min(limits.entries))
+        Self::new(namespace, start, end, (true, limits.page_bytes), size.min(limits.entries))
     }
 
-    fn new(namespace: &str, start: &str, end: &str, page: bool, limit: usize) -> Self {
+    fn new(
+        namespace: &str,
+        start: &str,
+        end: &str,
+        (page, room): (bool, usize),
+        limit: usize,
+    ) -> Self {
         Self {
             namespace: namespace.to_owned(),
             end: end.to_owned(),
             page,
             limit,
+            room,
             next_start: start.to_owned(),
             ready: VecDeque::new(),
             done: false,
@@ -140,7 +152,12 @@ impl Cursor {
                 let returned = self.read - 1;
                 return Ok(RangeBatch { entries, has_more: true, returned, ..Default::default() });
             }
+            self.room = self.room.saturating_sub(entry.key.len() + entry.value.len());
             self.pending.push(entry);
+            if self.room == 0 {
+                // As if the page had been asked for with this size.
+                self.limit = self.read;
+            }
         }
         let bookmark = if self.page { self.bookmark(state)? } else { String::new() };
         let entries = std::mem::take(&mut self.pending);

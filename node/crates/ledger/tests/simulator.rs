@@ -177,7 +177,11 @@ fn pages_follow_bookmarks() {
 
 #[test]
 fn limits_hold() {
-    let ledger = ledger(10).with_query_limits(QueryLimits { entries: 4, cursors: 2 });
+    let ledger = ledger(10).with_query_limits(QueryLimits {
+        entries: 4,
+        cursors: 2,
+        ..QueryLimits::default()
+    });
     let mut tx = ledger.simulator();
     let cursor = tx.open_range("cc", "", "").unwrap();
     let batch = tx.next_batch(cursor, 100).unwrap();

@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::Stream;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status as RpcStatus, Streaming};
 use tracing::debug;
 use weft_protos::common::{Envelope, HeaderType, Status};
 use weft_protos::orderer::atomic_broadcast_server::AtomicBroadcast;
 use weft_protos::orderer::{BroadcastResponse, DeliverResponse};
+use weft_rpc::budget::{Call, Holder, Slot, Slots};
 use weft_rpc::deliver::{DeliverService, DeliverStream, OrdererReply};
 use weft_types::ParsedEnvelope;
 
@@ -36,8 +37,8 @@ pub struct BroadcastService {
     pub shutdown: CancellationToken,
     /// Envelopes of one stream that are worked on at one time.
     pub in_flight: usize,
-    /// Broadcast calls open at one time.
-    pub slots: Arc<Semaphore>,
+    /// Broadcast calls open at one time, by organization.
+    pub slots: Slots,
     /// What is counted.
     pub metrics: Metrics,
 }
@@ -51,15 +52,12 @@ impl AtomicBroadcast for BroadcastService {
         &self,
         request: Request<Streaming<Envelope>>,
     ) -> Result<Response<Self::BroadcastStream>, RpcStatus> {
-        let slot = self.slots.clone().try_acquire_owned().map_err(|_| {
-            RpcStatus::resource_exhausted("too many Broadcast streams are open already")
-        })?;
+        let call = Call::of(&request).cloned();
         let (sender, answers) = mpsc::channel(self.in_flight.max(1));
         let (service, requests) = (self.clone(), request.into_inner());
         tokio::spawn(async move {
-            let _slot = slot;
             tokio::select! {
-                () = service.read(requests, &sender) => {}
+                () = service.read(requests, call, &sender) => {}
                 () = service.shutdown.cancelled() => {
                     let stopping = RpcStatus::unavailable("the orderer is stopping");
                     let _ = sender.try_send(Err(stopping));
@@ -83,8 +81,10 @@ impl BroadcastService {
     async fn read(
         &self,
         mut requests: Streaming<Envelope>,
+        call: Option<Call>,
         answers: &mpsc::Sender<Result<Pending<BroadcastResponse>, RpcStatus>>,
     ) {
+        let mut slot = None;
         loop {
             let request = tokio::select! {
                 request = requests.message() => request,
@@ -100,48 +100,57 @@ impl BroadcastService {
                     return;
                 }
             };
-            let answer = self.process(envelope);
+            let answer = match self.process(envelope, call.as_ref(), &mut slot) {
+                Ok(answer) => answer,
+                Err(full) => {
+                    let _ = answers.send(Err(full)).await;
+                    return;
+                }
+            };
             if answers.send(Ok(answer)).await.is_err() {
                 return;
             }
         }
     }
 
-    /// Checks an envelope and hands it on.
-    fn process(&self, envelope: Envelope) -> Pending<BroadcastResponse> {
-        let started = Instant::now();
-        let mut record = Record::new(self.metrics.clone());
-        let outcome = self.submit(envelope, started, &mut record);
-        outcome.map(move |(status, info)| {
-            record.finish(status);
-            BroadcastResponse { status: status.into(), info }
-        })
-    }
-
-    fn submit(
+    /// Checks an envelope and hands it on. The stream takes its slot when the first one has passed:
+    /// that of the connection's organization, or else of the one whose client has signed.
+    fn process(
         &self,
         envelope: Envelope,
-        started: Instant,
-        record: &mut Record,
-    ) -> Pending<Outcome> {
-        let checked = self.check(envelope, record);
+        call: Option<&Call>,
+        slot: &mut Option<Slot>,
+    ) -> Result<Pending<BroadcastResponse>, RpcStatus> {
+        let started = Instant::now();
+        let mut record = Record::new(self.metrics.clone());
+        let checked = self.check(envelope, &mut record);
         record.validated = started.elapsed();
         record.submitted = Instant::now();
-        match checked {
-            Ok(submit) => submit(),
+        let outcome = match checked {
+            Ok((signer, submit)) => {
+                if slot.is_none() {
+                    let holder = call.map_or(Ok(signer.clone()), |call| call.own(&signer))?;
+                    *slot = Some(self.slots.enter(&holder)?);
+                }
+                submit()
+            }
             Err(rejection) => {
                 debug!(channel = record.channel, %rejection, "rejected an envelope");
                 Pending::Ready((rejection.status(), rejection.to_string()))
             }
-        }
+        };
+        Ok(outcome.map(move |(status, info)| {
+            record.finish(status);
+            BroadcastResponse { status: status.into(), info }
+        }))
     }
 
-    /// Returns what hands the envelope on, once it has passed.
+    /// Returns whose it is, and what hands it on, once it has passed.
     fn check(
         &self,
         envelope: Envelope,
         record: &mut Record,
-    ) -> Result<impl FnOnce() -> Pending<Outcome> + use<>, Rejection> {
+    ) -> Result<(Holder, impl FnOnce() -> Pending<Outcome> + use<>), Rejection> {
         let parsed = ParsedEnvelope::from_envelope(envelope).map_err(Rejection::Malformed)?;
         let header = parsed.header();
         let name = header.channel_id();
@@ -155,8 +164,9 @@ impl BroadcastService {
         record.channel = channel.id().as_str().to_owned();
         record.kind = header.header_type().map_or("UNKNOWN", |kind| HeaderType::as_str_name(&kind));
         let class = msgprocessor::classify(&parsed)?;
+        let signer = Holder::signer(parsed.header().creator());
         let checked = channel.check(parsed, class)?;
-        Ok(move || channel.submit(checked))
+        Ok((signer, move || channel.submit(checked)))
     }
 }
 

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use prometheus::Registry;
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -16,6 +15,7 @@ use weft_ops::channel_states::ChannelStates;
 use weft_ops::health::Health;
 use weft_protos::orderer::atomic_broadcast_server::AtomicBroadcastServer;
 use weft_protos::orderer::cluster_server::ClusterServer;
+use weft_rpc::budget::Budget;
 use weft_rpc::connect::{ChannelPool, ConnectOptions, Connector};
 use weft_rpc::deliver::{DeliverMetrics, DeliverOptions, DeliverService, TlsBinding};
 use weft_rpc::https::{HttpsOptions, HttpsServer};
@@ -129,14 +129,15 @@ impl Orderer {
         let states = states.map_err(StartError::Metrics)?;
         let registrar = Arc::new(Registrar::new(context, parts.stores.clone(), states));
         let shutdown = CancellationToken::new();
-        let server = bind_grpc(&parts, grpc_metrics).await?;
+        let budget = Budget::new((&settings.limits).into(), grpc_metrics.refusals().clone());
+        let server = bind_grpc(&parts, grpc_metrics).await?.with_budget(&budget);
         let admin = bind_participation(&parts).await?;
         registrar.open_all().await.map_err(StartError::List)?;
         // No check: a restart mends no channel that is not opened again anyway, and would take
         // the others down.
         let shown = registrar.clone();
         parts.health.register_parts("channels", move || shown.failures());
-        let routes = routes(&parts, &registrar, deliver_metrics, metrics, &shutdown);
+        let routes = routes(&parts, &registrar, deliver_metrics, metrics, (&budget, &shutdown));
         let (grpc, mut tasks) = (server.local_addr(), Vec::new());
         let stopped = shutdown.clone();
         tasks.push(tokio::spawn(async move {
@@ -189,7 +190,7 @@ fn routes(
     registrar: &Arc<Registrar>,
     deliver_metrics: DeliverMetrics,
     metrics: Metrics,
-    shutdown: &CancellationToken,
+    (budget, shutdown): (&Budget, &CancellationToken),
 ) -> Routes {
     let settings = &parts.settings;
     let limit = settings.limits.max_message_bytes;
@@ -201,10 +202,10 @@ fn routes(
     options.metrics = Some(deliver_metrics);
     let broadcast = BroadcastService {
         registrar: registrar.clone(),
-        deliver: DeliverService::new(registrar.clone(), options),
+        deliver: DeliverService::new(registrar.clone(), options).counted(budget.refusals()),
         shutdown: shutdown.clone(),
         in_flight: settings.orderer_limits.broadcast_in_flight,
-        slots: Arc::new(Semaphore::new(settings.orderer_limits.broadcast_streams)),
+        slots: budget.slots("broadcast_streams", settings.orderer_limits.broadcast_streams),
         metrics,
     };
     let broadcast = AtomicBroadcastServer::new(broadcast)

@@ -3,6 +3,7 @@
 
 pub mod acl;
 pub mod blocking;
+mod caller;
 pub mod chaincode;
 pub mod channel;
 pub mod commit;

@@ -10,11 +10,17 @@
 //! - Unknown fields are dropped. So whatever is signed or hashed must travel as the bytes that
 //!   arrived, never as a decoded value that is encoded again.
 //!
+//! - What comes from the network is measured before it is decoded ([`bound`]), by every client and
+//!   server here.
+//!
 //! What messages mean, and whether they are acceptable, is for the crates that use them.
 
 #![deny(rustdoc::broken_intra_doc_links)]
 
+pub mod bound;
+pub mod codec;
 pub mod ext;
+pub mod methods;
 
 /// The generated modules, nested by package as the generated code expects to find them.
 #[allow(clippy::all, missing_docs)]

@@ -8,9 +8,11 @@
 //! 1. [`tls::ReloadingTls`] holds the node's TLS certificate and the two root sets.
 //! 2. [`server::GrpcServer`] and [`https::HttpsServer`] serve over it; every request carries
 //!    a [`listen::PeerInfo`] extension with the client's certificate.
+//!    What its callers take of memory, calls and connections is bounded by a [`budget::Budget`].
 //! 3. [`connect::ChannelPool`] hands out lazy, reconnecting channels to other nodes.
 //! 4. [`deliver::DeliverService`] answers Deliver streams from any chain of blocks.
 
+pub mod budget;
 pub mod connect;
 mod deadline;
 pub mod deliver;

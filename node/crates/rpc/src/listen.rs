@@ -1,12 +1,17 @@
 //! Listening: accepting connections within limits, the TLS handshake, and what is known of
 //! each client.
 //!
-//! A connection counts against the cap from the moment it is accepted. It is dropped when its
-//! TLS handshake, or the first bytes after it, take longer than the handshake timeout; when
-//! its client certificate is no longer trusted; and when the listener is told to close all.
+//! A connection counts against the cap from the moment it is accepted: while it shakes hands among
+//! those of its address, then among those of its [`Holder`]. Clients without a valid certificate
+//! have a cap of their own, so that they never take the connections of organizations. A connection
+//! is dropped when its TLS handshake, or the first bytes after it, take longer than the handshake
+//! timeout; when its client certificate is no longer trusted; and when the listener is told to
+//! close all.
+
+mod io;
 
 use std::collections::HashMap;
-use std::io;
+use std::io::Error as IoError;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,18 +21,21 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rustls::ServerConfig;
 use rustls_pki_types::{CertificateDer, UnixTime};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tonic::transport::server::Connected;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
 use weft_settings::Limits;
 
+use crate::budget::{Holder, Pools, Quota, Refusals, reason};
 use crate::sampled;
+use crate::shares::Share;
 use crate::tls::{Alpn, ClientAuth, ReloadingTls, RootSet, TlsError};
+
+pub use io::ServerIo;
+use io::{Greeting, Stream};
 
 /// Connections whose handshake is done and that wait to be served.
 const READY_QUEUE: usize = 64;
@@ -47,7 +55,7 @@ pub enum ListenError {
         address: String,
         /// The system's error.
         #[source]
-        source: io::Error,
+        source: IoError,
     },
     /// TLS cannot be set up.
     #[error("failed to set up TLS for {address}: {source}")]
@@ -63,8 +71,11 @@ pub enum ListenError {
 /// Limits of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListenOptions {
-    /// Connections open at one time; more are closed as soon as they are accepted.
+    /// Connections of clients with a valid certificate that are open at one time; more are closed.
     pub max_connections: usize,
+    /// Connections of all other clients that are open at one time, and again as many that shake
+    /// hands; more are closed.
+    pub stranger_connections: usize,
     /// Time for the TLS handshake, and again for the first bytes after it.
     pub handshake_timeout: Duration,
 }
@@ -73,6 +84,7 @@ impl From<&Limits> for ListenOptions {
     fn from(limits: &Limits) -> Self {
         Self {
             max_connections: limits.max_connections,
+            stranger_connections: limits.stranger_connections,
             handshake_timeout: limits.handshake_timeout,
         }
     }
@@ -116,6 +128,7 @@ impl Security {
 pub struct PeerCertificates {
     chain: Option<Arc<[CertificateDer<'static>]>>,
     shown: Option<[u8; 32]>,
+    authority: Option<[u8; 32]>,
 }
 
 impl PeerCertificates {
@@ -125,7 +138,12 @@ impl PeerCertificates {
         let shown = chain.first().map(|leaf| crate::tls::sha256(leaf));
         let proves_nothing = matches!(chain.as_slice(), [] | [_])
             && chain.first().is_none_or(crate::tls::verify::is_self_signed);
-        Self { chain: (!proves_nothing).then(|| chain.into()), shown }
+        Self { chain: (!proves_nothing).then(|| chain.into()), shown, authority: None }
+    }
+
+    /// The same with the CA of `roots` that the chain comes from.
+    fn vouched_by(self, roots: &RootSet, now: UnixTime) -> Self {
+        Self { authority: roots.authority_of(self.chain(), now), ..self }
     }
 
     /// The valid chain, leaf first; empty when the client has none.
@@ -162,6 +180,15 @@ impl PeerInfo {
     pub fn of<T>(request: &tonic::Request<T>) -> Option<&Self> {
         request.extensions().get()
     }
+
+    /// Whose share of the node the connection's calls take.
+    #[must_use]
+    pub fn holder(&self) -> Holder {
+        match self.certificates.authority {
+            Some(authority) => Holder::Authority(authority),
+            None => Holder::address(self.remote),
+        }
+    }
 }
 
 /// A bound address whose connections are not accepted yet.
@@ -173,6 +200,7 @@ pub struct Listener {
     security: Security,
     config: Option<Arc<ServerConfig>>,
     connections: Connections,
+    refusals: Refusals,
 }
 
 impl Listener {
@@ -192,7 +220,14 @@ impl Listener {
             .map_err(|source| ListenError::Tls { address: address.to_owned(), source })?;
         let tcp = TcpListener::bind(address).await.map_err(failed)?;
         let local = tcp.local_addr().map_err(failed)?;
-        Ok(Self { tcp, local, options, security, config, connections: Connections::default() })
+        let (connections, refusals) = (Connections::default(), Refusals::default());
+        Ok(Self { tcp, local, options, security, config, connections, refusals })
+    }
+
+    /// Counts connections that are refused.
+    #[must_use]
+    pub fn counted(self, refusals: &Refusals) -> Self {
+        Self { refusals: refusals.clone(), ..self }
     }
 
     /// The address bound.
@@ -217,8 +252,7 @@ impl Listener {
     }
 
     async fn accept(self, ready: mpsc::Sender<ServerIo>) {
-        let slots = Arc::new(Semaphore::new(self.options.max_connections));
-        let acceptor = self.config.clone().map(TlsAcceptor::from);
+        let door = Arc::new(Door::new(&self));
         loop {
             let accepted = tokio::select! {
                 accepted = self.tcp.accept() => accepted,
@@ -232,13 +266,9 @@ impl Listener {
                     continue;
                 }
             };
-            let Ok(slot) = slots.clone().try_acquire_owned() else {
-                sampled!(warn, "over the cap", %remote, "closed a connection over the cap");
-                continue;
-            };
-            let hello = Hello { tcp, remote, slot, acceptor: acceptor.clone() };
-            let connections = self.connections.clone();
-            tokio::spawn(hello.admit(self.options.handshake_timeout, connections, ready.clone()));
+            if let Some(share) = door.enter(&door.greeting, &Holder::address(remote)) {
+                tokio::spawn(Arc::clone(&door).admit(Hello { tcp, remote, share }, ready.clone()));
+            }
         }
     }
 }
@@ -247,43 +277,114 @@ impl Listener {
 struct Hello {
     tcp: TcpStream,
     remote: SocketAddr,
-    slot: OwnedSemaphorePermit,
-    acceptor: Option<TlsAcceptor>,
+    share: Share<Holder>,
 }
 
-impl Hello {
-    async fn admit(self, limit: Duration, open: Connections, ready: mpsc::Sender<ServerIo>) {
-        let remote = self.remote;
-        let _ = self.tcp.set_nodelay(true);
-        let stream = match self.acceptor {
-            None => Stream::Plain(self.tcp),
-            Some(acceptor) => {
-                let shaken = tokio::select! {
-                    shaken = timeout(limit, acceptor.accept(self.tcp)) => shaken,
-                    () = ready.closed() => return,
-                };
-                match shaken {
-                    Ok(Ok(stream)) => Stream::Tls(Box::new(stream)),
-                    Ok(Err(error)) => {
-                        return sampled!(info, "TLS handshake", %remote, %error, "TLS handshake failed");
-                    }
-                    Err(_) => {
-                        return sampled!(info, "slow TLS", %remote, "TLS handshake took too long");
-                    }
-                }
-            }
-        };
-        let info = PeerInfo {
-            remote,
-            secure: matches!(stream, Stream::Tls(_)),
-            certificates: stream.certificates(),
-        };
-        let entry = open.add(info.certificates.clone());
-        let closed = Box::pin(entry.token.clone().cancelled_owned());
-        let greeting = Some(Greeting { limit: Box::pin(sleep(limit)), missing: GREETING_BYTES });
-        let io = ServerIo { stream, info, closed, greeting, _entry: entry, _slot: self.slot };
-        let _ = ready.send(io).await;
+/// Lets connections in.
+struct Door {
+    acceptor: Option<TlsAcceptor>,
+    roots: Option<RootSet>,
+    timeout: Duration,
+    /// Connections that shake hands.
+    greeting: Pools,
+    /// Connections that are open.
+    open: Pools,
+    connections: Connections,
+    refusals: Refusals,
+}
+
+impl Door {
+    fn new(listener: &Listener) -> Self {
+        let options = &listener.options;
+        let strangers = options.stranger_connections;
+        let quota = Quota { organizations: options.max_connections, strangers };
+        Self {
+            acceptor: listener.config.clone().map(TlsAcceptor::from),
+            roots: match &listener.security {
+                Security::Tls { client_roots, .. } => Some(client_roots.clone()),
+                Security::Plain => None,
+            },
+            timeout: options.handshake_timeout,
+            greeting: Pools::new(Quota { organizations: 0, strangers }),
+            open: Pools::new(quota),
+            connections: listener.connections(),
+            refusals: listener.refusals.clone(),
+        }
     }
+
+    fn enter(&self, pools: &Pools, holder: &Holder) -> Option<Share<Holder>> {
+        pools
+            .take(holder, 1)
+            .map_err(|exhausted| {
+                self.refusals.count(reason::CONNECTIONS, holder);
+                sampled!(warn, "over the cap", ?holder, %exhausted, "closed a connection over the cap");
+            })
+            .ok()
+    }
+
+    async fn admit(self: Arc<Self>, hello: Hello, ready: mpsc::Sender<ServerIo>) {
+        let Hello { tcp, remote, share: greeted } = hello;
+        let seen = self.roots.as_ref().map(RootSet::version);
+        let Some(stream) = self.shake(tcp, remote, &ready).await else { return };
+        let mut certificates = stream.certificates();
+        if let Some(roots) = &self.roots {
+            certificates = certificates.vouched_by(roots, UnixTime::now());
+        }
+        let info = PeerInfo { remote, secure: matches!(stream, Stream::Tls(_)), certificates };
+        let Some(share) = self.enter(&self.open, &info.holder()) else { return };
+        drop(greeted);
+        let Some(entry) = self.register(&info.certificates, seen) else {
+            return debug!(%remote, "closed a connection whose certificate is no longer trusted");
+        };
+        let closed = Box::pin(entry.token.clone().cancelled_owned());
+        let limit = Box::pin(sleep(self.timeout));
+        let greeting = Some(Greeting { limit, missing: GREETING_BYTES });
+        let _ = ready
+            .send(ServerIo { stream, info, closed, greeting, _entry: entry, _share: share })
+            .await;
+    }
+
+    async fn shake(
+        &self,
+        tcp: TcpStream,
+        remote: SocketAddr,
+        ready: &mpsc::Sender<ServerIo>,
+    ) -> Option<Stream> {
+        let _ = tcp.set_nodelay(true);
+        let Some(acceptor) = &self.acceptor else { return Some(Stream::Plain(tcp)) };
+        let shaken = tokio::select! {
+            shaken = timeout(self.timeout, acceptor.accept(tcp)) => shaken,
+            () = ready.closed() => return None,
+        };
+        match shaken {
+            Ok(Ok(stream)) => return Some(Stream::Tls(Box::new(stream))),
+            Ok(Err(error)) => {
+                sampled!(info, "TLS handshake", %remote, %error, "TLS handshake failed");
+            }
+            Err(_) => sampled!(info, "slow TLS", %remote, "TLS handshake took too long"),
+        }
+        None
+    }
+
+    /// Puts a connection among the open ones, where every later change of the roots finds it. The
+    /// roots may have changed since the handshake began, at version `seen`, and have passed by: the
+    /// certificate is verified once more then.
+    fn register(&self, certificates: &PeerCertificates, seen: Option<u64>) -> Option<Entry> {
+        let entry = self.connections.add(certificates.clone());
+        match &self.roots {
+            Some(roots) if seen != Some(roots.version()) => {
+                is_trusted(roots, certificates).then_some(entry)
+            }
+            _ => Some(entry),
+        }
+    }
+}
+
+/// Whether the roots accept what a client has shown; a client without a chain is for no root to
+/// refuse.
+fn is_trusted(roots: &RootSet, certificates: &PeerCertificates) -> bool {
+    let chain = certificates.chain();
+    chain.is_empty() || roots.verify_client(chain, UnixTime::now()).is_ok()
 }
 
 /// Closes connections whose client certificate a changed root set refuses.
@@ -297,10 +398,7 @@ async fn drop_untrusted(roots: RootSet, open: Connections, ready: mpsc::Sender<S
         if changed.is_err() {
             return;
         }
-        open.close_if(|certificates| {
-            let chain = certificates.chain();
-            !chain.is_empty() && roots.verify_client(chain, UnixTime::now()).is_err()
-        });
+        open.close_if(|certificates| !is_trusted(&roots, certificates));
     }
 }
 
@@ -350,8 +448,8 @@ impl Connections {
     }
 }
 
-/// A connection's place among the open ones.
-struct Entry {
+/// A connection among the open ones.
+pub(crate) struct Entry {
     id: u64,
     token: CancellationToken,
     connections: Connections,
@@ -385,145 +483,12 @@ impl Drop for Incoming {
 }
 
 impl futures::Stream for Incoming {
-    type Item = io::Result<ServerIo>;
+    type Item = std::io::Result<ServerIo>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.incoming.poll_recv(cx).map(|io| io.map(Ok))
     }
 }
 
-enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl Stream {
-    fn certificates(&self) -> PeerCertificates {
-        match self {
-            Self::Plain(_) => PeerCertificates::default(),
-            Self::Tls(stream) => {
-                let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-                PeerCertificates::new(chain.to_vec())
-            }
-        }
-    }
-}
-
-/// A connection of a client.
-pub struct ServerIo {
-    stream: Stream,
-    info: PeerInfo,
-    closed: Pin<Box<WaitForCancellationFutureOwned>>,
-    greeting: Option<Greeting>,
-    _entry: Entry,
-    _slot: OwnedSemaphorePermit,
-}
-
-/// What a client has to send before it counts as alive.
-struct Greeting {
-    limit: Pin<Box<Sleep>>,
-    missing: usize,
-}
-
-impl std::fmt::Debug for ServerIo {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ServerIo").field("info", &self.info).finish()
-    }
-}
-
-impl ServerIo {
-    /// What is known of the client.
-    pub fn info(&self) -> &PeerInfo {
-        &self.info
-    }
-
-    /// The error that ends the connection, if it has to end.
-    fn poll_ended(&mut self, cx: &mut Context<'_>) -> Option<io::Error> {
-        if self.closed.as_mut().poll(cx).is_ready() {
-            return Some(io::Error::new(io::ErrorKind::ConnectionAborted, "closed by the server"));
-        }
-        let late = self.greeting.as_mut().is_some_and(|g| g.limit.as_mut().poll(cx).is_ready());
-        late.then(|| io::Error::new(io::ErrorKind::TimedOut, "no request in time"))
-    }
-
-    fn count_greeting(&mut self, read: usize) {
-        if let Some(greeting) = &mut self.greeting {
-            greeting.missing = greeting.missing.saturating_sub(read);
-            if greeting.missing == 0 {
-                self.greeting = None;
-            }
-        }
-    }
-}
-
-impl Connected for ServerIo {
-    type ConnectInfo = PeerInfo;
-
-    fn connect_info(&self) -> PeerInfo {
-        self.info.clone()
-    }
-}
-
-impl AsyncRead for ServerIo {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if let Some(error) = self.poll_ended(cx) {
-            return Poll::Ready(Err(error));
-        }
-        let before = buf.filled().len();
-        let polled = match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-        };
-        self.count_greeting(buf.filled().len() - before);
-        polled
-    }
-}
-
-impl AsyncWrite for ServerIo {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match &self.stream {
-            Stream::Plain(stream) => stream.is_write_vectored(),
-            Stream::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,8 @@ use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Reg
 use tonic::Code;
 use tower::{Layer, Service};
 
+use crate::budget::Refusals;
+
 /// Names shared by metrics' labels and traces' fields.
 pub mod field {
     /// gRPC service, such as `gateway.Gateway`.
@@ -24,6 +26,10 @@ pub mod field {
     pub const DATA_TYPE: &str = "data_type";
     /// Status that ended a request, such as `SUCCESS`.
     pub const STATUS: &str = "status";
+    /// What there was not enough of, such as `calls` or `deliver_streams`.
+    pub const REASON: &str = "reason";
+    /// Kind of caller: `organization` or `stranger`.
+    pub const CALLER: &str = "caller";
 }
 
 /// Labels of calls to services or methods that do not exist, which a client could otherwise
@@ -39,11 +45,12 @@ pub struct GrpcMetrics {
     completed: IntCounterVec,
     duration: HistogramVec,
     open: IntGauge,
+    refusals: Refusals,
 }
 
 impl GrpcMetrics {
-    /// Makes the metrics `grpc_server_calls_completed`, `grpc_server_call_duration_seconds`
-    /// and `grpc_server_calls_open` in a registry.
+    /// Makes the metrics `grpc_server_calls_completed`, `grpc_server_call_duration_seconds`,
+    /// `grpc_server_calls_open` and `grpc_server_refused` in a registry.
     ///
     /// # Errors
     /// When the registry has metrics of these names.
@@ -62,7 +69,14 @@ impl GrpcMetrics {
         registry.register(Box::new(completed.clone()))?;
         registry.register(Box::new(duration.clone()))?;
         registry.register(Box::new(open.clone()))?;
-        Ok(Self { completed, duration, open })
+        let refusals = Refusals::register(registry)?;
+        Ok(Self { completed, duration, open, refusals })
+    }
+
+    /// What counts refusals.
+    #[must_use]
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 
     fn start(&self, path: &str) -> Call {

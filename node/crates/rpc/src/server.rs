@@ -1,8 +1,8 @@
-//! Serving gRPC: HTTP/2 limits, keepalive, metrics and an orderly end.
+//! Serving gRPC: HTTP/2 limits, keepalive, metrics, the budget of callers and an orderly end.
 //!
-//! The size limit of messages belongs to each generated service: pass
-//! `limits.max_message_bytes` to its `max_decoding_message_size` and
-//! `max_encoding_message_size`.
+//! The size limit of messages that are received is the budget's, by method and caller. Each
+//! generated service has one more, which is smaller by default: pass `limits.max_message_bytes`
+//! to its `max_decoding_message_size` and `max_encoding_message_size`.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use tonic::transport::Server;
 use tower::layer::util::{Identity, Stack};
 use weft_settings::Limits;
 
+use crate::budget::{Budget, BudgetLayer, BudgetOptions, Refusals};
 use crate::deadline::DeadlineLayer;
 use crate::listen::{Connections, ListenError, ListenOptions, Listener, Security};
 use crate::metrics::{GrpcMetrics, MetricsLayer};
@@ -50,6 +51,8 @@ pub struct GrpcOptions {
     pub keepalive_timeout: Duration,
     /// Time for open calls to end at shutdown, after which connections are closed.
     pub shutdown_timeout: Duration,
+    /// What callers may take together.
+    pub budget: BudgetOptions,
 }
 
 impl From<&Limits> for GrpcOptions {
@@ -60,6 +63,7 @@ impl From<&Limits> for GrpcOptions {
             keepalive_interval: limits.keepalive.interval,
             keepalive_timeout: limits.keepalive.timeout,
             shutdown_timeout: limits.shutdown_timeout,
+            budget: limits.into(),
         }
     }
 }
@@ -70,7 +74,11 @@ pub struct GrpcServer {
     listener: Listener,
     options: GrpcOptions,
     metrics: Option<GrpcMetrics>,
+    budget: Budget,
 }
+
+/// The layers of a server.
+type Layers = Stack<BudgetLayer, Stack<DeadlineLayer, Stack<MetricsLayer, Identity>>>;
 
 impl GrpcServer {
     /// Binds `host:port` (port 0 picks a free one).
@@ -83,8 +91,17 @@ impl GrpcServer {
         security: Security,
         metrics: Option<GrpcMetrics>,
     ) -> Result<Self, ListenError> {
+        let refusals = metrics.as_ref().map_or_else(Refusals::default, |m| m.refusals().clone());
         let listener = Listener::bind(address, options.listen, security, Alpn::H2).await?;
-        Ok(Self { listener, options, metrics })
+        let listener = listener.counted(&refusals);
+        let budget = Budget::new(options.budget, refusals);
+        Ok(Self { listener, options, metrics, budget })
+    }
+
+    /// Shares a budget with other servers and services of the process, in place of one of its own.
+    #[must_use]
+    pub fn with_budget(self, budget: &Budget) -> Self {
+        Self { budget: budget.clone(), ..self }
     }
 
     /// The address bound.
@@ -134,7 +151,7 @@ impl GrpcServer {
         }
     }
 
-    fn builder(&self) -> Server<Stack<DeadlineLayer, Stack<MetricsLayer, Identity>>> {
+    fn builder(&self) -> Server<Layers> {
         let interval = self.options.keepalive_interval;
         Server::builder()
             .max_concurrent_streams(self.options.max_concurrent_streams)
@@ -145,5 +162,6 @@ impl GrpcServer {
             .http2_keepalive_timeout(Some(self.options.keepalive_timeout))
             .layer(MetricsLayer(self.metrics.clone()))
             .layer(DeadlineLayer)
+            .layer(BudgetLayer(self.budget.clone()))
     }
 }

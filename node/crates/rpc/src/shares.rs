@@ -12,6 +12,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
 
@@ -35,8 +36,11 @@ pub struct Shares<K>(Arc<Mutex<Pool<K>>>);
 
 #[derive(Debug)]
 struct Pool<K> {
+    total: usize,
     free: usize,
     held: HashMap<K, usize>,
+    /// Those that wait for units to be free again.
+    waiting: Vec<Waker>,
 }
 
 impl<K> Clone for Shares<K> {
@@ -49,7 +53,12 @@ impl<K: Clone + Eq + Hash> Shares<K> {
     /// A pool of `total` units.
     #[must_use]
     pub fn new(total: usize) -> Self {
-        Self(Arc::new(Mutex::new(Pool { free: total, held: HashMap::new() })))
+        Self(Arc::new(Mutex::new(Pool {
+            total,
+            free: total,
+            held: HashMap::new(),
+            waiting: Vec::new(),
+        })))
     }
 
     /// Takes units for a holder, until the [`Share`] is dropped.
@@ -59,6 +68,28 @@ impl<K: Clone + Eq + Hash> Shares<K> {
     pub fn try_take(&self, holder: &K, units: usize) -> Result<Share<K>, Exhausted> {
         self.0.lock().take(holder, units)?;
         Ok(Share { pool: self.clone(), holder: holder.clone(), units })
+    }
+
+    /// As [`try_take`](Self::try_take), and waits while the units are not there. More than a lone
+    /// holder gets counts as that much.
+    pub fn poll_take(&self, holder: &K, units: usize, cx: &mut Context<'_>) -> Poll<Share<K>> {
+        let mut pool = self.0.lock();
+        let units = units.min(pool.total / (FACTOR + 1) * FACTOR);
+        match pool.take(holder, units) {
+            Ok(()) => Poll::Ready(Share { pool: self.clone(), holder: holder.clone(), units }),
+            Err(_) => {
+                if !pool.waiting.iter().any(|waiting| waiting.will_wake(cx.waker())) {
+                    pool.waiting.push(cx.waker().clone());
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Units in all.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.0.lock().total
     }
 
     /// Units that nobody holds.
@@ -86,7 +117,9 @@ impl<K: Clone + Eq + Hash> Pool<K> {
         Ok(())
     }
 
-    fn release(&mut self, holder: &K, units: usize) {
+    /// Returns those that wait, to be woken without the lock.
+    #[must_use]
+    fn release(&mut self, holder: &K, units: usize) -> Vec<Waker> {
         self.free += units;
         if let Some(held) = self.held.get_mut(holder) {
             *held = held.saturating_sub(units);
@@ -94,6 +127,7 @@ impl<K: Clone + Eq + Hash> Pool<K> {
                 self.held.remove(holder);
             }
         }
+        std::mem::take(&mut self.waiting)
     }
 }
 
@@ -122,17 +156,52 @@ impl<K: Clone + Eq + Hash> Share<K> {
         self.units += units;
         Ok(())
     }
+
+    /// Gives units back until `units` are left.
+    pub fn shrink_to(&mut self, units: usize) {
+        let surplus = self.units.saturating_sub(units);
+        if surplus > 0 {
+            self.units = units;
+            self.give_back(surplus);
+        }
+    }
+
+    fn give_back(&self, units: usize) {
+        let waiting = self.pool.0.lock().release(&self.holder, units);
+        waiting.into_iter().for_each(Waker::wake);
+    }
 }
 
 impl<K: Clone + Eq + Hash> Drop for Share<K> {
     fn drop(&mut self) {
-        self.pool.0.lock().release(&self.holder, self.units);
+        self.give_back(self.units);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Counts how often it is woken.
+    #[derive(Default)]
+    struct Count(std::sync::atomic::AtomicUsize);
+
+    impl Count {
+        fn count(&self) -> usize {
+            self.0.load(std::sync::atomic::Ordering::SeqCst)
+        }
+    }
+
+    impl std::task::Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        }
+    }
+
+    fn counting_waker() -> (Waker, Arc<Count>) {
+        let count = Arc::<Count>::default();
+        (Waker::from(Arc::clone(&count)), count)
+    }
 
     /// Takes single units until there are no more for this holder.
     fn fill(pool: &Shares<&'static str>, holder: &'static str) -> Vec<Share<&'static str>> {
@@ -163,6 +232,24 @@ mod tests {
         drop(share);
         assert_eq!((pool.held_by(&"a"), pool.free()), (0, 10));
         assert!(pool.0.lock().held.is_empty());
+    }
+
+    #[test]
+    fn who_waits_is_woken_when_units_are_free() {
+        let (waker, woken) = counting_waker();
+        let mut cx = Context::from_waker(&waker);
+        let pool = Shares::new(10);
+        let mut share = pool.try_take(&"a", 8).unwrap();
+        assert!(pool.poll_take(&"a", 4, &mut cx).is_pending());
+        assert!(pool.poll_take(&"a", 4, &mut cx).is_pending());
+        assert_eq!(woken.count(), 0);
+        share.shrink_to(2);
+        assert_eq!((woken.count(), share.units(), pool.free()), (1, 2, 8));
+        let Poll::Ready(more) = pool.poll_take(&"a", 4, &mut cx) else { panic!("it waits on") };
+        drop((share, more));
+        // More than there is can be taken as all that one holder gets.
+        let Poll::Ready(all) = pool.poll_take(&"a", 1000, &mut cx) else { panic!("it waits") };
+        assert_eq!(all.units(), 8);
     }
 
     #[test]

@@ -189,7 +189,7 @@ fn call_as(chain: Chain, peer: Option<PeerInfo>, binding: TlsBinding) -> Call {
     let options = DeliverOptions { binding, ..options(&clock, CancellationToken::new()) };
     let service = DeliverService::new(Arc::new(node.clone()), options);
     let (requests, receiver) = mpsc::channel(8);
-    let responses = service.serve(peer, ReceiverStream::new(receiver), OrdererReply).unwrap();
+    let responses = service.serve(peer, ReceiverStream::new(receiver), OrdererReply);
     Call { node, requests, responses, clock }
 }
 
@@ -529,17 +529,20 @@ async fn calls_are_limited_counted_and_ended_at_shutdown() {
     let service = DeliverService::new(Arc::new(Node(Arc::new(chain(0, 2)))), options);
     let open = || {
         let (requests, receiver) = mpsc::channel(8);
-        let responses = service.serve(None, ReceiverStream::new(receiver), FilteredReply);
-        responses.map(|responses| (requests, responses))
+        (requests, service.serve(None, ReceiverStream::new(receiver), FilteredReply))
     };
-    let (requests, mut responses) = open().unwrap();
-    let refused = open().map(|_| ()).unwrap_err();
-    assert_eq!(refused.code(), Code::ResourceExhausted);
+    // A call that has asked for nothing takes no place, whoever opens it.
+    let silent: Vec<_> = (0..10).map(|_| open()).collect();
+    let (requests, mut responses) = open();
     requests.send(Ok(sign(seek(Oldest, Newest, Wait).to_info()))).await.unwrap();
     for _ in 0..3 {
         responses.next().await.unwrap().unwrap();
     }
-    drop(responses);
+    let (again, mut refused) = open();
+    again.send(Ok(sign(seek(Oldest, Newest, Wait).to_info()))).await.unwrap();
+    let refused = refused.next().await.unwrap().unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    drop((responses, silent));
     let text = || prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
     while !text().contains("deliver_streams_closed 1") {
         tokio::task::yield_now().await;
@@ -547,18 +550,22 @@ async fn calls_are_limited_counted_and_ended_at_shutdown() {
     let labels = "channel=\"supply\",data_type=\"filtered_block\"";
     for line in [
         format!("deliver_blocks_sent{{{labels}}} 2"),
-        format!("deliver_requests_received{{{labels}}} 1"),
+        format!("deliver_requests_received{{{labels}}} 2"),
         format!("deliver_requests_completed{{{labels},status=\"SUCCESS\"}} 1"),
     ] {
         assert!(text().contains(&line), "{line} is missing in\n{}", text());
     }
-    let again = loop {
-        tokio::task::yield_now().await;
-        if let Ok(again) = open() {
-            break again;
+    // The place is free again.
+    let (_requests, mut responses) = loop {
+        let (requests, mut responses) = open();
+        requests.send(Ok(sign(seek(Oldest, Newest, Wait).to_info()))).await.unwrap();
+        if responses.next().await.unwrap().is_ok() {
+            break (requests, responses);
         }
     };
-    let (_requests, mut responses) = again;
+    for _ in 0..2 {
+        responses.next().await.unwrap().unwrap();
+    }
     shutdown.cancel();
     assert_eq!(responses.next().await.unwrap().unwrap_err().code(), Code::Unavailable);
     assert!(responses.next().await.is_none());

@@ -32,7 +32,11 @@ fn router() -> Router {
 
 fn options() -> HttpsOptions {
     HttpsOptions {
-        listen: ListenOptions { max_connections: 8, handshake_timeout: Duration::from_millis(500) },
+        listen: ListenOptions {
+            max_connections: 8,
+            stranger_connections: 8,
+            handshake_timeout: Duration::from_millis(500),
+        },
         shutdown_timeout: Duration::from_secs(20),
     }
 }

@@ -190,7 +190,8 @@ pub struct RaftOverrides {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct OrdererLimits {
-    /// Broadcast streams open at one time. Default 2500.
+    /// Broadcast streams open at one time, shared by organizations. Default 3125, of which one
+    /// organization alone gets 2500.
     pub broadcast_streams: usize,
     /// Envelopes of one broadcast stream that are checked or ordered at one time; further
     /// ones wait on the wire. Default 256.
@@ -205,7 +206,7 @@ pub struct OrdererLimits {
 impl Default for OrdererLimits {
     fn default() -> Self {
         Self {
-            broadcast_streams: 2500,
+            broadcast_streams: 3125,
             broadcast_in_flight: 256,
             queue_length: 10_000,
             queue_bytes: 256 * 1024 * 1024,

@@ -290,11 +290,19 @@ pub struct LedgerOptions {
     pub total_query_limit: usize,
     /// Results sent to a contract at one time. Default 1000.
     pub query_page_size: usize,
+    /// Bytes of keys and values in one page that a contract asked for; the page ends there, and its
+    /// bookmark says where the next one begins. Default 32 MiB.
+    pub query_page_bytes: usize,
 }
 
 impl Default for LedgerOptions {
     fn default() -> Self {
-        Self { history: true, total_query_limit: 100_000, query_page_size: 1000 }
+        Self {
+            history: true,
+            total_query_limit: 100_000,
+            query_page_size: 1000,
+            query_page_bytes: 32 * 1024 * 1024,
+        }
     }
 }
 
@@ -302,13 +310,16 @@ impl Default for LedgerOptions {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct PeerLimits {
-    /// Proposals endorsed at one time; more get RESOURCE_EXHAUSTED. Default 2500, as Fabric.
+    /// Proposals endorsed at one time, shared by organizations; more get RESOURCE_EXHAUSTED.
+    /// Default 3125, of which one organization alone gets 2500, as Fabric.
     pub concurrent_endorsements: usize,
-    /// Gateway calls at one time, waiting CommitStatus calls counted; more get
-    /// RESOURCE_EXHAUSTED. Default 500, as Fabric.
+    /// Gateway calls at one time, waiting CommitStatus calls counted, shared by organizations; more
+    /// get RESOURCE_EXHAUSTED. Default 625, of which one organization alone gets 500, as Fabric.
     pub gateway_concurrency: usize,
-    /// Discovery requests at one time. Default 256.
+    /// Discovery requests at one time, shared by organizations. Default 256.
     pub discovery_concurrency: usize,
+    /// Largest answer to a discovery request, bytes. Default 16 MiB.
+    pub discovery_answer_bytes: usize,
     /// Connections to other nodes kept open. Default 256.
     pub outgoing_connections: usize,
     /// Events (commit status, chaincode events) that wait for one slow client before its
@@ -319,9 +330,10 @@ pub struct PeerLimits {
 impl Default for PeerLimits {
     fn default() -> Self {
         Self {
-            concurrent_endorsements: 2500,
-            gateway_concurrency: 500,
+            concurrent_endorsements: 3125,
+            gateway_concurrency: 625,
             discovery_concurrency: 256,
+            discovery_answer_bytes: 16 * 1024 * 1024,
             outgoing_connections: 256,
             event_buffer: 256,
         }

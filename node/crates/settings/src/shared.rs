@@ -139,11 +139,37 @@ impl Default for Keepalive {
 pub struct Limits {
     /// Largest gRPC message received or sent, bytes. Default 100 MiB, as Fabric.
     pub max_message_bytes: usize,
-    /// Connections open at one time on a listener. More are closed at once. Default 4096.
+    /// Largest request that only asks (discovery, Deliver, CommitStatus, ChaincodeEvents) and
+    /// largest first message between nodes, bytes. Default 256 KiB.
+    pub max_query_bytes: usize,
+    /// Connections of clients with a valid TLS certificate that are open at one time on a listener.
+    /// More are closed at once. The clients of one CA get at most four fifths, and less the more
+    /// others hold; so do all limits here that are shared by organizations. Default 4096.
     pub max_connections: usize,
+    /// Connections of clients without a valid TLS certificate that are open at one time on a
+    /// listener, shared by address in the same way; as many again may shake hands. Default 1024.
+    pub stranger_connections: usize,
     /// Streams (calls) open at one time on one connection. Default 1024.
     pub max_concurrent_streams: u32,
-    /// Deliver streams open at one time on the node. Default 2500, as Fabric.
+    /// Calls open at one time on the node, shared by organizations: the CA of a client's TLS
+    /// certificate, or the MSP of whoever signed the request. Default 16384.
+    pub max_calls: usize,
+    /// Calls open at one time of clients that have proved nothing yet, shared by address.
+    /// Default 2048.
+    pub stranger_calls: usize,
+    /// Memory for messages that are received or handled, bytes, shared by organizations. The first
+    /// 16 KiB of each call do not count. Default 512 MiB.
+    pub receive_bytes: usize,
+    /// The same for clients that have proved nothing, shared by address. Clients without a TLS
+    /// certificate send their transactions within it. Default 128 MiB.
+    pub stranger_receive_bytes: usize,
+    /// Memory for answers that wait to be sent, bytes, shared by organizations; further answers
+    /// wait. Default 512 MiB.
+    pub send_bytes: usize,
+    /// The same for clients that have proved nothing, shared by address. Default 32 MiB.
+    pub stranger_send_bytes: usize,
+    /// Deliver streams open at one time on the node, shared by organizations. Default 3125, of
+    /// which one organization alone gets 2500, as Fabric.
     pub deliver_streams: usize,
     /// Blocks read ahead for one Deliver stream. Default 8.
     pub deliver_buffer: usize,
@@ -152,6 +178,14 @@ pub struct Limits {
     #[serde(with = "crate::duration")]
     #[schemars(with = "String")]
     pub handshake_timeout: Duration,
+    /// Time for the first message of a call to begin. Default 10 s.
+    #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
+    pub first_message_timeout: Duration,
+    /// Time for a message to arrive once it has begun. Default 60 s.
+    #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
+    pub message_timeout: Duration,
     /// Time that open calls get to end when the node stops. Default 10 s.
     #[serde(with = "crate::duration")]
     #[schemars(with = "String")]
@@ -169,11 +203,21 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_message_bytes: 100 * 1024 * 1024,
+            max_query_bytes: 256 * 1024,
             max_connections: 4096,
+            stranger_connections: 1024,
             max_concurrent_streams: 1024,
-            deliver_streams: 2500,
+            max_calls: 16384,
+            stranger_calls: 2048,
+            receive_bytes: 512 * 1024 * 1024,
+            stranger_receive_bytes: 128 * 1024 * 1024,
+            send_bytes: 512 * 1024 * 1024,
+            stranger_send_bytes: 32 * 1024 * 1024,
+            deliver_streams: 3125,
             deliver_buffer: 8,
             handshake_timeout: Duration::from_secs(10),
+            first_message_timeout: Duration::from_secs(10),
+            message_timeout: Duration::from_secs(60),
             shutdown_timeout: Duration::from_secs(10),
             time_window: Duration::from_secs(15 * 60),
             keepalive: Keepalive::default(),

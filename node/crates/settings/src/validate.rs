@@ -119,6 +119,7 @@ impl PeerSettings {
         check.positive("peerLimits.concurrentEndorsements", limits.concurrent_endorsements);
         check.positive("peerLimits.gatewayConcurrency", limits.gateway_concurrency);
         check.positive("peerLimits.discoveryConcurrency", limits.discovery_concurrency);
+        check.positive("peerLimits.discoveryAnswerBytes", limits.discovery_answer_bytes);
         check.positive("peerLimits.outgoingConnections", limits.outgoing_connections);
         check.positive("peerLimits.eventBuffer", limits.event_buffer);
         check.distinct(&[
@@ -265,16 +266,42 @@ impl Check {
         if u32::try_from(limits.max_message_bytes).is_err() {
             self.problem("limits.maxMessageBytes", "must be less than 4 GiB");
         }
+        if limits.max_query_bytes < 16 * 1024 {
+            self.problem("limits.maxQueryBytes", "must be at least 16384 (16 KiB)");
+        }
         self.positive("limits.maxConnections", limits.max_connections);
+        self.positive("limits.strangerConnections", limits.stranger_connections);
+        self.positive("limits.maxCalls", limits.max_calls);
+        self.positive("limits.strangerCalls", limits.stranger_calls);
+        self.positive("limits.strangerSendBytes", limits.stranger_send_bytes);
+        self.share(
+            limits,
+            &[
+                ("limits.receiveBytes", limits.receive_bytes),
+                ("limits.strangerReceiveBytes", limits.stranger_receive_bytes),
+                ("limits.sendBytes", limits.send_bytes),
+            ],
+        );
         if limits.max_concurrent_streams == 0 {
             self.problem("limits.maxConcurrentStreams", "must be greater than 0");
         }
         self.positive("limits.deliverStreams", limits.deliver_streams);
         self.positive("limits.deliverBuffer", limits.deliver_buffer);
         self.duration("limits.handshakeTimeout", limits.handshake_timeout);
+        self.duration("limits.firstMessageTimeout", limits.first_message_timeout);
+        self.duration("limits.messageTimeout", limits.message_timeout);
         self.duration("limits.timeWindow", limits.time_window);
         if !limits.keepalive.interval.is_zero() {
             self.duration("limits.keepalive.timeout", limits.keepalive.timeout);
+        }
+    }
+
+    /// A lone caller gets four fifths of a memory limit, which has to hold the largest message.
+    fn share(&mut self, limits: &Limits, memory: &[(&str, usize)]) {
+        for (path, bytes) in memory {
+            if bytes / 5 * 4 < limits.max_message_bytes {
+                self.problem(path, "must be at least five fourths of limits.maxMessageBytes");
+            }
         }
     }
 

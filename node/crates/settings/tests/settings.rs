@@ -41,8 +41,8 @@ fn defaults_fill_what_is_absent() {
     let settings = peer("", &[]).unwrap();
     assert_eq!(settings.listen, "0.0.0.0:7051");
     assert_eq!(settings.limits.max_message_bytes, 104_857_600);
-    assert_eq!(settings.peer_limits.concurrent_endorsements, 2500);
-    assert_eq!(settings.peer_limits.gateway_concurrency, 500);
+    assert_eq!(settings.peer_limits.concurrent_endorsements, 3125);
+    assert_eq!(settings.peer_limits.gateway_concurrency, 625);
     assert_eq!(settings.chaincode.execute_timeout, Duration::from_secs(30));
     assert_eq!(settings.tls.reload_interval, Duration::from_secs(10));
     assert_eq!(settings.private_data.pull_timeout, Duration::from_secs(5));

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use weft_protos::{
     common::{ChannelHeader, Header, HeaderType, SignatureHeader},
-    ext::{DecodeError, decode},
+    ext::{DecodeError, decode_bounded},
     peer::{
         ChaincodeAction, ChaincodeHeaderExtension, ChaincodeId, ChaincodeInput,
         ChaincodeInvocationSpec, ChaincodeProposalPayload, ChaincodeSpec, Endorsement, Proposal,
@@ -127,8 +127,8 @@ impl ParsedProposal {
     }
 }
 
-fn read<M: prost::Message + Default>(what: &'static str, raw: Bytes) -> Result<M, ProposalError> {
-    decode(what, raw).map_err(ProposalError::Decode)
+fn read<M: prost::Name + Default>(what: &'static str, raw: Bytes) -> Result<M, ProposalError> {
+    decode_bounded(what, raw).map_err(ProposalError::Decode)
 }
 
 fn present(bytes: &Bytes, part: &'static str) -> Result<(), ProposalError> {

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tokio::sync::Semaphore;
+use prost::Message as _;
 use tonic::{Request, Response, Status};
 use weft_msp::policy::SignedData;
 use weft_protos::discovery::discovery_server::Discovery as DiscoveryRpc;
 use weft_protos::discovery::{self, Query, QueryResult, SignedRequest, query, query_result};
-use weft_protos::ext::decode;
+use weft_protos::ext::decode_bounded;
 use weft_protos::peer::ChaincodeInterest;
+use weft_rpc::budget::{self, Refusals, Slots};
 use weft_rpc::listen::PeerInfo;
 use weft_types::Timestamp;
 
@@ -17,10 +18,19 @@ use super::answers;
 use super::auth::AuthCache;
 use super::endorsers::Endorsers;
 use crate::acl::{Acl, WRITERS};
+use crate::caller;
 use crate::channel::{Channel, Channels, report};
 
 /// Queries of one request at most.
 const MAX_QUERIES: usize = 64;
+/// Chaincode calls in all queries of one request at most: each is looked up, and its policies are
+/// worked through.
+const MAX_CALLS: usize = 256;
+/// Collections in all queries of one request at most.
+const MAX_COLLECTIONS: usize = 1024;
+/// Key policies in all queries of one request at most. They are the caller's own, and merging them
+/// takes the most time.
+const MAX_KEY_POLICIES: usize = 8;
 
 /// Settings of discovery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,8 +38,10 @@ pub struct Options {
     /// Whether every member of the peer's organization may ask about the peer as a whole; else only
     /// its administrators.
     pub org_members_allowed: bool,
-    /// Requests at one time.
+    /// Requests at one time, shared by organizations.
     pub concurrency: usize,
+    /// Largest answer, bytes.
+    pub answer_bytes: usize,
 }
 
 /// The service. Clones share everything.
@@ -40,34 +52,63 @@ pub struct Discovery {
     endorsers: Endorsers,
     options: Options,
     admitted: Arc<AuthCache>,
-    places: Arc<Semaphore>,
+    slots: Slots,
 }
 
 /// A query is not answered. The text reaches the client.
 struct Refusal(String);
 
+/// The channel that a query may ask about, or `None` for the peer.
+type Admitted = Result<Option<Arc<Channel>>, Refusal>;
+
 impl Discovery {
     /// The service for the channels' members.
     #[must_use]
     pub fn new(channels: Arc<Channels>, acl: Acl, endorsers: Endorsers, options: Options) -> Self {
-        let places = Arc::new(Semaphore::new(options.concurrency.min(Semaphore::MAX_PERMITS)));
-        let admitted = Arc::default();
-        Self { channels, acl, endorsers, options, admitted, places }
+        let slots = Slots::new("discovery_requests", options.concurrency);
+        Self { channels, acl, endorsers, options, admitted: Arc::default(), slots }
     }
 
-    fn answer(&self, query: Query, signed: &SignedData) -> QueryResult {
-        let result = self.admit(&query.channel, signed).and_then(|channel| match channel {
-            Some(channel) => self.channel_query(&channel, query),
-            None => self.local_query(&query),
-        });
-        let result = result.unwrap_or_else(|Refusal(content)| {
-            query_result::Result::Error(discovery::Error { content })
-        });
-        QueryResult { result: Some(result) }
+    /// Counts requests that are refused.
+    #[must_use]
+    pub fn counted(self, refusals: &Refusals) -> Self {
+        Self { slots: self.slots.counted(refusals), ..self }
+    }
+
+    /// The answers to queries, as far as they have room.
+    fn answers(&self, queries: Vec<(Query, Admitted)>) -> discovery::Response {
+        let mut left = self.options.answer_bytes;
+        let mut results = Vec::with_capacity(queries.len());
+        for (query, admitted) in queries {
+            let result = admitted.and_then(|channel| match channel {
+                Some(channel) => self.channel_query(&channel, query, left),
+                None => self.local_query(&query),
+            });
+            let result = result.and_then(|result| self.fits(result, &mut left));
+            let result = result.unwrap_or_else(|Refusal(content)| {
+                query_result::Result::Error(discovery::Error { content })
+            });
+            results.push(QueryResult { result: Some(result) });
+        }
+        discovery::Response { results }
+    }
+
+    fn fits(
+        &self,
+        result: query_result::Result,
+        left: &mut usize,
+    ) -> Result<query_result::Result, Refusal> {
+        *left = left.checked_sub(result.encoded_len()).ok_or_else(|| self.too_large())?;
+        Ok(result)
+    }
+
+    fn too_large(&self) -> Refusal {
+        let limit = self.options.answer_bytes;
+        Refusal(format!("the answer would be larger than {limit} bytes; ask for less at a time"))
     }
 
     /// Checks that whoever signed may ask about a channel, or about the peer where none is named.
-    fn admit(&self, name: &str, signed: &SignedData) -> Result<Option<Arc<Channel>>, Refusal> {
+    fn admit(&self, name: &str, signed: &SignedData) -> Admitted {
         let denied = |reason: String| {
             weft_rpc::sampled!(
                 warn,
@@ -114,6 +155,7 @@ impl Discovery {
         &self,
         channel: &Channel,
         query: Query,
+        room: usize,
     ) -> Result<query_result::Result, Refusal> {
         match query.query {
             Some(query::Query::ConfigQuery(_)) => {
@@ -125,7 +167,7 @@ impl Discovery {
                 let peers = peers.map_err(|error| Refusal(error.to_string()))?;
                 Ok(query_result::Result::Members(answers::channel_peers(peers)))
             }
-            Some(query::Query::CcQuery(query)) => self.chaincodes(channel, &query.interests),
+            Some(query::Query::CcQuery(query)) => self.chaincodes(channel, &query.interests, room),
             _ => Err(unknown()),
         }
     }
@@ -134,6 +176,7 @@ impl Discovery {
         &self,
         channel: &Channel,
         interests: &[ChaincodeInterest],
+        mut room: usize,
     ) -> Result<query_result::Result, Refusal> {
         check_interests(interests)?;
         let mut content = Vec::with_capacity(interests.len());
@@ -144,7 +187,9 @@ impl Discovery {
                 Refusal(format!("failed constructing descriptor for {call}"))
             })?;
             let peers = self.endorsers.membership().channel_peers(channel);
-            content.push(answers::descriptor(&descriptor, &peers));
+            let descriptor = answers::descriptor(&descriptor, &peers);
+            room = room.checked_sub(descriptor.encoded_len()).ok_or_else(|| self.too_large())?;
+            content.push(descriptor);
         }
         let result = discovery::ChaincodeQueryResult { content };
         Ok(query_result::Result::CcQueryRes(result))
@@ -168,6 +213,32 @@ fn check_interests(interests: &[ChaincodeInterest]) -> Result<(), Refusal> {
         return refuse("chaincode name in interest cannot be empty");
     }
     Ok(())
+}
+
+/// Checks how much a request asks for, before anything is looked up.
+fn check_extent(queries: &[Query]) -> Result<(), Status> {
+    let within = |what: &str, count: usize, limit: usize| match count > limit {
+        true => Err(invalid(format!("more than {limit} {what} in a request"))),
+        false => Ok(()),
+    };
+    within("queries", queries.len(), MAX_QUERIES)?;
+    let interests = queries.iter().flat_map(|query| match &query.query {
+        Some(query::Query::CcQuery(query)) => &query.interests[..],
+        Some(query::Query::PeerQuery(query)) => query.filter.as_slice(),
+        _ => &[],
+    });
+    let (mut empty, mut calls, mut collections, mut policies) = (0, 0, 0, 0);
+    for interest in interests {
+        empty += usize::from(interest.chaincodes.is_empty());
+        for call in &interest.chaincodes {
+            calls += 1;
+            collections += call.collection_names.len();
+            policies += call.key_policies.len();
+        }
+    }
+    within("chaincode calls", calls + empty, MAX_CALLS)?;
+    within("collections", collections, MAX_COLLECTIONS)?;
+    within("key policies", policies, MAX_KEY_POLICIES)
 }
 
 /// An interest in the form in which Fabric's peers show it.
@@ -199,7 +270,7 @@ fn open(
     signed: SignedRequest,
     info: Option<&PeerInfo>,
 ) -> Result<(SignedData, Vec<Query>), Status> {
-    let request: discovery::Request = decode("request", signed.payload.clone())
+    let request: discovery::Request = decode_bounded("request", signed.payload.clone())
         .map_err(|error| invalid(format!("failed parsing request: {}", error.source)))?;
     let Some(authentication) = request.authentication else {
         return Err(invalid("access denied, no authentication info in request"));
@@ -219,9 +290,7 @@ fn open(
             ));
         }
     }
-    if request.queries.len() > MAX_QUERIES {
-        return Err(invalid(format!("more than {MAX_QUERIES} queries in a request")));
-    }
+    check_extent(&request.queries)?;
     let signed = SignedData {
         data: signed.payload,
         identity: authentication.client_identity,
@@ -236,15 +305,22 @@ impl DiscoveryRpc for Discovery {
         &self,
         request: Request<SignedRequest>,
     ) -> Result<Response<discovery::Response>, Status> {
-        let _place = self.places.try_acquire().map_err(|_| {
-            let limit = self.options.concurrency;
-            Status::resource_exhausted(format!(
-                "too many requests for /discovery.Discovery, exceeding concurrency limit ({limit})"
-            ))
-        })?;
-        let info = PeerInfo::of(&request).cloned();
+        let (info, call) = (PeerInfo::of(&request).cloned(), budget::Call::of(&request).cloned());
         let (signed, queries) = open(request.into_inner(), info.as_ref())?;
-        let results = queries.into_iter().map(|query| self.answer(query, &signed)).collect();
-        Ok(Response::new(discovery::Response { results }))
+        let admit = |query: Query| {
+            let admitted = self.admit(&query.channel, &signed);
+            (query, admitted)
+        };
+        let queries: Vec<_> = queries.into_iter().map(admit).collect();
+        // Whoever may ask nothing here counts as a stranger, whoever it says it is.
+        let known = queries.iter().any(|(_, admitted)| admitted.is_ok());
+        let caller = caller::of(call.as_ref(), known.then_some(&signed.identity))?;
+        let slot = self.slots.enter(&caller)?;
+        let service = self.clone();
+        let work = tokio::task::spawn_blocking(move || {
+            let _slot = slot;
+            service.answers(queries)
+        });
+        work.await.map(Response::new).map_err(|_| Status::internal("the query was not answered"))
     }
 }

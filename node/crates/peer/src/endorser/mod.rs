@@ -41,13 +41,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use prost::Message;
-use tokio::sync::Semaphore;
 use weft_ledger::SimulationResults;
 use weft_msp::CurrentIdentity;
 use weft_protos::peer::{
     ChaincodeEvent, ChaincodeId, ChaincodeInterest, ProposalResponse, Response, SignedProposal,
 };
 use weft_protos::rwset::TxPvtReadWriteSet;
+use weft_rpc::budget::{self, Holder, Refusals, Slot, Slots};
 use weft_types::Timestamp;
 use weft_types::proposal::{self, Simulation};
 
@@ -106,7 +106,7 @@ pub struct EndorserParts {
 #[derive(Clone)]
 pub struct Endorser {
     parts: Arc<EndorserParts>,
-    places: Arc<Semaphore>,
+    slots: Slots,
     metrics: Option<EndorserMetrics>,
 }
 
@@ -125,8 +125,8 @@ impl Endorser {
     /// An endorser of these parts.
     #[must_use]
     pub fn new(parts: EndorserParts) -> Self {
-        let places = Arc::new(Semaphore::new(parts.max_concurrent.min(Semaphore::MAX_PERMITS)));
-        Self { parts: Arc::new(parts), places, metrics: None }
+        let slots = Slots::new("endorsements", parts.max_concurrent);
+        Self { parts: Arc::new(parts), slots, metrics: None }
     }
 
     /// Counts and times proposals.
@@ -135,13 +135,19 @@ impl Endorser {
         Self { metrics: Some(metrics), ..self }
     }
 
+    /// Counts proposals that find no slot.
+    #[must_use]
+    pub fn counted(self, refusals: &Refusals) -> Self {
+        Self { slots: self.slots.counted(refusals), ..self }
+    }
+
     /// Answers a proposal as of now. Dropping the future gives it up.
     ///
     /// # Errors
     /// [`EndorserError`] for a proposal that is not acceptable. What goes wrong later is told in
     /// the response.
     pub async fn process(&self, signed: SignedProposal) -> Result<ProposalResponse, EndorserError> {
-        self.process_at(signed, Timestamp::from_system_time(SystemTime::now())).await
+        self.process_call(signed, None, Timestamp::from_system_time(SystemTime::now())).await
     }
 
     /// As [`process`](Self::process), at a given time.
@@ -151,6 +157,17 @@ impl Endorser {
     pub async fn process_at(
         &self,
         signed: SignedProposal,
+        now: Timestamp,
+    ) -> Result<ProposalResponse, EndorserError> {
+        self.process_call(signed, None, now).await
+    }
+
+    /// Answers the proposal of a call. Its slot is one of the organization whose client has signed
+    /// it, and is taken when that was verified.
+    async fn process_call(
+        &self,
+        signed: SignedProposal,
+        call: Option<&budget::Call>,
         now: Timestamp,
     ) -> Result<ProposalResponse, EndorserError> {
         if let Some(metrics) = &self.metrics {
@@ -163,16 +180,28 @@ impl Endorser {
             weft_rpc::sampled!(warn, "proposal", reason = %error, "refused a proposal");
             error
         };
-        let place = self.places.try_acquire();
-        let limit = self.parts.max_concurrent;
-        let _place = place.map_err(|_| refused(EndorserError::Busy { limit }))?;
         match blocking(|| admission::admit(&self.parts, signed, now)).await {
-            Ok(admitted) => Ok(self.answer(&admitted).await),
+            Ok(admitted) => {
+                let _slot = self.slot(&admitted, call).map_err(refused)?;
+                Ok(self.answer(&admitted).await)
+            }
             Err(EndorserError::UnknownChannel { channel }) => {
                 Ok(failure(format!("channel '{channel}' not found")))
             }
             Err(error) => Err(refused(error)),
         }
+    }
+
+    fn slot(
+        &self,
+        admitted: &Admitted,
+        call: Option<&budget::Call>,
+    ) -> Result<Slot, EndorserError> {
+        let creator = Holder::organization(admitted.creator.claimed_msp_id());
+        let owned = call.map(|call| call.own(&creator)).transpose();
+        let limit = self.parts.max_concurrent;
+        owned.map_err(|_| EndorserError::Busy { limit })?;
+        self.slots.enter(&creator).map_err(|_| EndorserError::Busy { limit })
     }
 
     /// Answers an acceptable proposal; what goes wrong becomes a response.
@@ -323,8 +352,8 @@ impl Endorser {
 
 impl std::fmt::Debug for Endorser {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let free = self.places.available_permits();
-        f.debug_struct("Endorser").field("free_places", &free).finish_non_exhaustive()
+        let free = self.slots.free();
+        f.debug_struct("Endorser").field("free_slots", &free).finish_non_exhaustive()
     }
 }
 

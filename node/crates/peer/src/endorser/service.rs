@@ -1,8 +1,12 @@
 //! The gRPC service `protos.Endorser` (Fabric: core/endorser/endorser.go).
 
+use std::time::SystemTime;
+
 use tonic::{Request, Response, Status};
 use weft_protos::peer::endorser_server;
 use weft_protos::peer::{ProposalResponse, SignedProposal};
+use weft_rpc::budget;
+use weft_types::Timestamp;
 
 use super::Endorser;
 
@@ -12,6 +16,9 @@ impl endorser_server::Endorser for Endorser {
         &self,
         request: Request<SignedProposal>,
     ) -> Result<Response<ProposalResponse>, Status> {
-        Ok(Response::new(self.process(request.into_inner()).await?))
+        let call = budget::Call::of(&request).cloned();
+        let now = Timestamp::from_system_time(SystemTime::now());
+        let answer = self.process_call(request.into_inner(), call.as_ref(), now).await?;
+        Ok(Response::new(answer))
     }
 }

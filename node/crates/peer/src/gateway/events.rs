@@ -8,21 +8,23 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::{Stream, stream};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use weft_msp::policy::SignedData;
 use weft_protos::common::{Block, HeaderType};
-use weft_protos::ext::decode;
+use weft_protos::ext::{decode, decode_bounded};
 use weft_protos::gateway::{
     ChaincodeEventsRequest, ChaincodeEventsResponse, SignedChaincodeEventsRequest,
 };
 use weft_protos::orderer::seek_position;
 use weft_protos::peer::ChaincodeEvent;
+use weft_rpc::budget::Slot;
 use weft_types::block::metadata;
 use weft_types::{BlockNumber, ParsedEnvelope, transaction::ParsedTransaction};
 
 use super::Inner;
+use super::admission::Door;
 use crate::acl::GATEWAY_CHAINCODE_EVENTS;
 use crate::blocking::blocking;
 use crate::channel::{Channel, report};
@@ -40,7 +42,7 @@ struct Reader {
     next: BlockNumber,
     filter: Filter,
     shutdown: CancellationToken,
-    _permit: OwnedSemaphorePermit,
+    _slot: Slot,
 }
 
 /// Which events are wanted.
@@ -54,12 +56,12 @@ impl Inner {
     pub(super) async fn chaincode_events(
         self: &Arc<Self>,
         signed: SignedChaincodeEventsRequest,
-        permit: OwnedSemaphorePermit,
+        door: &Door<'_>,
     ) -> Result<EventStream, Status> {
         if signed.request.is_empty() {
             return Err(Status::invalid_argument("a chaincode events request is required"));
         }
-        let decoded = decode("chaincode events request", signed.request.clone());
+        let decoded = decode_bounded("chaincode events request", signed.request.clone());
         let request: ChaincodeEventsRequest = decoded.map_err(|error| {
             let reason = error.source;
             Status::invalid_argument(format!("invalid chaincode events request: {reason}"))
@@ -72,6 +74,7 @@ impl Inner {
             signature: signed.signature,
         };
         self.check(&channel, GATEWAY_CHAINCODE_EVENTS, &signed)?;
+        let slot = door.enter(Some(&signed.identity))?;
         let next = blocking(|| start(&channel, &request)).await?;
         let filter =
             Filter { chaincode: request.chaincode_id, after: request.after_transaction_id };
@@ -84,7 +87,7 @@ impl Inner {
             config,
             next,
             filter,
-            _permit: permit,
+            _slot: slot,
         };
         Ok(Box::pin(stream::unfold(Some(reader), |reader| async move {
             let mut reader = reader?;

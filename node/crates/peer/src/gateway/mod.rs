@@ -17,6 +17,7 @@
 //!   Fabric's gateway gives each node the whole timeout.
 //! - Calls past the limit get RESOURCE_EXHAUSTED.
 
+mod admission;
 pub mod broadcast;
 mod endorse;
 mod endorser;
@@ -37,7 +38,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use weft_protos::gateway::gateway_server;
@@ -45,6 +45,7 @@ use weft_protos::gateway::{
     CommitStatusResponse, EndorseRequest, EndorseResponse, EvaluateRequest, EvaluateResponse,
     SignedChaincodeEventsRequest, SignedCommitStatusRequest, SubmitRequest, SubmitResponse,
 };
+use weft_rpc::budget::{Refusals, Slots};
 use weft_rpc::connect::{ChannelPool, Endpoint};
 use weft_rpc::tls::{CertificateDer, certificates_from_pem};
 use weft_types::{ChannelId, MspId};
@@ -92,7 +93,7 @@ pub struct Options {
     pub endorsement_timeout: Duration,
     /// Time for an orderer to answer.
     pub broadcast_timeout: Duration,
-    /// Calls at one time, those that wait for commits included.
+    /// Calls at one time, those that wait for commits included, shared by organizations.
     pub concurrency: usize,
     /// Bytes of one message to or from a peer or orderer.
     pub max_message_bytes: usize,
@@ -114,7 +115,7 @@ impl Default for Options {
 #[derive(Clone)]
 pub struct Gateway {
     inner: Arc<Inner>,
-    places: Arc<Semaphore>,
+    slots: Slots,
 }
 
 struct Inner {
@@ -146,7 +147,7 @@ impl Gateway {
             options.max_message_bytes,
             orderer_health.clone(),
         );
-        let places = Arc::new(Semaphore::new(options.concurrency.min(Semaphore::MAX_PERMITS)));
+        let slots = Slots::new("gateway_calls", options.concurrency);
         let inner = Inner {
             deps,
             options,
@@ -157,17 +158,13 @@ impl Gateway {
             roots: Mutex::default(),
             turns: AtomicUsize::new(0),
         };
-        Self { inner: Arc::new(inner), places }
+        Self { inner: Arc::new(inner), slots }
     }
 
-    /// A place for one more call.
-    fn place(&self, method: &str) -> Result<OwnedSemaphorePermit, Status> {
-        Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
-            let limit = self.inner.options.concurrency;
-            Status::resource_exhausted(format!(
-                "too many requests for /gateway.Gateway/{method}, exceeding concurrency limit ({limit})"
-            ))
-        })
+    /// Counts calls that find no slot.
+    #[must_use]
+    pub fn counted(self, refusals: &Refusals) -> Self {
+        Self { slots: self.slots.counted(refusals), ..self }
     }
 }
 
@@ -221,7 +218,9 @@ impl gateway_server::Gateway for Gateway {
         &self,
         request: Request<EndorseRequest>,
     ) -> Result<Response<EndorseResponse>, Status> {
-        let _place = self.place("Endorse")?;
+        let door = self.door("Endorse", &request);
+        let proposal = request.get_ref().proposed_transaction.as_ref();
+        let _slot = door.enter(proposal.and_then(|proposal| self.proposer(proposal)).as_ref())?;
         self.inner.endorse(request.into_inner()).await.map(Response::new)
     }
 
@@ -229,7 +228,9 @@ impl gateway_server::Gateway for Gateway {
         &self,
         request: Request<SubmitRequest>,
     ) -> Result<Response<SubmitResponse>, Status> {
-        let _place = self.place("Submit")?;
+        let door = self.door("Submit", &request);
+        let envelope = request.get_ref().prepared_transaction.as_ref();
+        let _slot = door.enter(envelope.and_then(|envelope| self.submitter(envelope)).as_ref())?;
         self.inner.submit(request.into_inner()).await.map(Response::new)
     }
 
@@ -237,15 +238,17 @@ impl gateway_server::Gateway for Gateway {
         &self,
         request: Request<SignedCommitStatusRequest>,
     ) -> Result<Response<CommitStatusResponse>, Status> {
-        let _place = self.place("CommitStatus")?;
-        self.inner.commit_status(request.into_inner()).await.map(Response::new)
+        let door = self.door("CommitStatus", &request);
+        self.inner.commit_status(request.into_inner(), &door).await.map(Response::new)
     }
 
     async fn evaluate(
         &self,
         request: Request<EvaluateRequest>,
     ) -> Result<Response<EvaluateResponse>, Status> {
-        let _place = self.place("Evaluate")?;
+        let door = self.door("Evaluate", &request);
+        let proposal = request.get_ref().proposed_transaction.as_ref();
+        let _slot = door.enter(proposal.and_then(|proposal| self.proposer(proposal)).as_ref())?;
         self.inner.evaluate(request.into_inner()).await.map(Response::new)
     }
 
@@ -253,7 +256,7 @@ impl gateway_server::Gateway for Gateway {
         &self,
         request: Request<SignedChaincodeEventsRequest>,
     ) -> Result<Response<EventStream>, Status> {
-        let place = self.place("ChaincodeEvents")?;
-        self.inner.chaincode_events(request.into_inner(), place).await.map(Response::new)
+        let door = self.door("ChaincodeEvents", &request);
+        self.inner.chaincode_events(request.into_inner(), &door).await.map(Response::new)
     }
 }

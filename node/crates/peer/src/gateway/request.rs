@@ -1,7 +1,7 @@
 //! What the gateway reads of a proposal. Whether the proposal is sound is for its endorsers.
 
 use weft_protos::common::{ChannelHeader, Header};
-use weft_protos::ext::{DecodeError, decode};
+use weft_protos::ext::{DecodeError, decode_bounded as decode};
 use weft_protos::peer::{
     ChaincodeInvocationSpec, ChaincodeProposalPayload, Proposal, SignedProposal,
 };

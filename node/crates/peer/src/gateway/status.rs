@@ -4,11 +4,12 @@ use std::time::SystemTime;
 
 use tonic::{Code, Status};
 use weft_msp::policy::SignedData;
-use weft_protos::ext::decode;
+use weft_protos::ext::decode_bounded;
 use weft_protos::gateway::{CommitStatusRequest, CommitStatusResponse, SignedCommitStatusRequest};
 use weft_types::Timestamp;
 
 use super::Inner;
+use super::admission::Door;
 use crate::acl::GATEWAY_COMMIT_STATUS;
 use crate::channel::{Channel, StatusError, report};
 
@@ -16,12 +17,13 @@ impl Inner {
     pub(super) async fn commit_status(
         &self,
         signed: SignedCommitStatusRequest,
+        door: &Door<'_>,
     ) -> Result<CommitStatusResponse, Status> {
         if signed.request.is_empty() {
             return Err(Status::invalid_argument("a commit status request is required"));
         }
-        let request: CommitStatusRequest = decode("commit status request", signed.request.clone())
-            .map_err(|error| {
+        let request: CommitStatusRequest =
+            decode_bounded("commit status request", signed.request.clone()).map_err(|error| {
                 Status::invalid_argument(format!("invalid status request: {}", error.source))
             })?;
         let missing = match () {
@@ -41,6 +43,7 @@ impl Inner {
             signature: signed.signature,
         };
         self.check(&channel, GATEWAY_COMMIT_STATUS, &signed)?;
+        let _slot = door.enter(Some(&signed.identity))?;
         let status = tokio::select! {
             status = channel.commit_status(&request.transaction_id) => status,
             () = self.deps.shutdown.cancelled() => Err(StatusError::Closed),

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use weft_protos::gossip::gossip_server::Gossip;
 use weft_protos::gossip::{Empty, Envelope};
+use weft_rpc::budget::{Call, Holder, Refusals, Slot, Slots};
 use weft_rpc::listen::PeerInfo;
 use weft_rpc::shares::{Share, Shares};
 use weft_types::MspId;
@@ -45,7 +46,7 @@ pub struct GossipService {
     membership: Membership,
     /// Streams of those who have said nothing yet, by address; `None` where it is not known.
     strangers: Shares<Option<IpAddr>>,
-    streams: Shares<MspId>,
+    streams: Slots,
     answer_bytes: Shares<MspId>,
     guests: Guests,
     shutdown: CancellationToken,
@@ -59,11 +60,17 @@ impl GossipService {
         Self {
             membership,
             strangers: Shares::new(STRANGERS),
-            streams: Shares::new(streams),
+            streams: Slots::new("gossip_streams", streams),
             answer_bytes: Shares::new(ANSWER_BYTES),
             guests: Guests::default(),
             shutdown,
         }
+    }
+
+    /// Counts streams that find no slot.
+    #[must_use]
+    pub fn counted(self, refusals: &Refusals) -> Self {
+        Self { streams: self.streams.counted(refusals), ..self }
     }
 }
 
@@ -75,6 +82,7 @@ impl Gossip for GossipService {
         &self,
         request: Request<Streaming<Envelope>>,
     ) -> Result<Response<Self::GossipStreamStream>, Status> {
+        let call = Call::of(&request).cloned();
         let info = PeerInfo::of(&request);
         let shown = match info.map(|info| (info.secure, info.certificates.leaf_sha256())) {
             Some((true, None)) => return Err(Status::unauthenticated("no TLS certificate")),
@@ -84,8 +92,8 @@ impl Gossip for GossipService {
         let stranger = self.strangers.try_take(&info.map(|info| info.remote.ip()), 1);
         let stranger = stranger.map_err(|_| Status::resource_exhausted("too many new streams"))?;
         let (answers, outbound) = mpsc::channel(BUFFER);
-        let stream =
-            Served { service: self.clone(), inbound: request.into_inner(), answers, shown };
+        let service = self.clone();
+        let stream = Served { service, inbound: request.into_inner(), answers, shown, call };
         tokio::spawn(stream.run(stranger));
         let outbound = Outbound { answers: ReceiverStream::new(outbound), leaving: None };
         Ok(Response::new(Box::pin(outbound)))
@@ -135,11 +143,12 @@ struct Served {
     inbound: Streaming<Envelope>,
     answers: mpsc::Sender<Answer>,
     shown: Shown,
+    call: Option<Call>,
 }
 
-/// The places of a stream whose other side is known.
+/// The slots of a stream whose other side is known.
 struct Seat {
-    _stream: Share<MspId>,
+    _stream: Slot,
     _guest: Guest,
 }
 
@@ -159,7 +168,7 @@ impl Served {
     async fn serve(mut self, stranger: Share<Option<IpAddr>>) -> Result<(), Status> {
         let membership = self.service.membership.clone();
         let Some(remote) = self.meet().await? else { return Ok(()) };
-        let _seat = self.service.seat(&remote)?;
+        let _seat = self.service.seat(&remote, self.call.as_ref())?;
         drop(stranger);
         let hello = membership.hello();
         let hello = hello.map_err(|error| Status::internal(error.to_string()))?;
@@ -191,12 +200,13 @@ impl Served {
 }
 
 impl GossipService {
-    /// The places of one more stream of a peer.
-    fn seat(&self, remote: &Remote) -> Result<Seat, Status> {
-        let too_many = |of| Status::resource_exhausted(format!("too many gossip streams of {of}"));
-        let stream = self.streams.try_take(&remote.org, 1);
-        let stream = stream.map_err(|_| too_many("one organization"))?;
-        let guest = self.guests.enter(remote.id).ok_or_else(|| too_many("one peer"))?;
+    /// The slots of one more stream of a peer.
+    fn seat(&self, remote: &Remote, call: Option<&Call>) -> Result<Seat, Status> {
+        let organization = Holder::organization(&remote.org);
+        let holder = call.map_or(Ok(organization.clone()), |call| call.own(&organization))?;
+        let stream = self.streams.enter(&holder)?;
+        let too_many = || Status::resource_exhausted("too many gossip streams of one peer");
+        let guest = self.guests.enter(remote.id).ok_or_else(too_many)?;
         Ok(Seat { _stream: stream, _guest: guest })
     }
 

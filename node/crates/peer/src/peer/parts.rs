@@ -15,6 +15,7 @@ use weft_protos::gateway::gateway_server::GatewayServer;
 use weft_protos::gossip::gossip_server::GossipServer;
 use weft_protos::peer::deliver_server::DeliverServer;
 use weft_protos::peer::endorser_server::EndorserServer;
+use weft_rpc::budget::{Budget, Refusals};
 use weft_rpc::connect::{ChannelPool, ConnectOptions, Connector};
 use weft_rpc::deliver::{DeliverMetrics, DeliverOptions, DeliverService, TlsBinding};
 use weft_rpc::listen::Security;
@@ -49,6 +50,7 @@ const PACKAGES: &str = "chaincodes";
 pub(super) struct Listeners {
     main: GrpcServer,
     chaincode: Option<GrpcServer>,
+    refusals: Refusals,
 }
 
 /// Binds the listeners.
@@ -56,19 +58,22 @@ pub(super) async fn bind(options: &PeerOptions) -> Result<Listeners, StartError>
     let settings = &options.settings;
     let grpc = GrpcOptions::from(&settings.limits);
     let metrics = GrpcMetrics::register(&options.registry).map_err(StartError::Metrics)?;
+    let refusals = metrics.refusals().clone();
+    let budget = Budget::new((&settings.limits).into(), refusals.clone());
     let listen = |what| move |error| StartError::Listen { what, source: Box::new(error) };
     let security = Security::tls(&options.tls, settings.tls.client_auth);
     let main = GrpcServer::bind(&settings.listen, grpc, security, Some(metrics.clone()))
         .await
-        .map_err(listen("clients and nodes"))?;
+        .map_err(listen("clients and nodes"))?
+        .with_budget(&budget);
     let chaincode = if settings.chaincode.listen.is_empty() {
         None
     } else {
         let security = Security::tls(&options.contract_tls, contract_auth(settings));
         let bound = GrpcServer::bind(&settings.chaincode.listen, grpc, security, Some(metrics));
-        Some(bound.await.map_err(listen("contracts"))?)
+        Some(bound.await.map_err(listen("contracts"))?.with_budget(&budget))
     };
-    Ok(Listeners { main, chaincode })
+    Ok(Listeners { main, chaincode, refusals })
 }
 
 /// What contracts that register must show.
@@ -95,7 +100,7 @@ impl Listeners {
 
     /// Serves until `stop`.
     pub(super) fn serve(self, parts: &Parts, stop: &CancellationToken) -> Vec<JoinHandle<()>> {
-        let main = serve("clients and nodes", self.main, parts.routes(), stop);
+        let main = serve("clients and nodes", self.main, parts.routes(&self.refusals), stop);
         let chaincode = self.chaincode.map(|server| {
             let support = ChaincodeSupport::new(&parts.runtime).into_server();
             serve("contracts", server, Routes::new(support), stop)
@@ -211,28 +216,29 @@ impl Parts {
     }
 
     /// The services for clients and nodes.
-    fn routes(&self) -> Routes {
+    fn routes(&self, refusals: &Refusals) -> Routes {
         let limit = self.settings.limits.max_message_bytes;
-        let deliver = DeliverServer::new(PeerDeliver::new(self.deliver.clone()))
+        let deliver = DeliverServer::new(PeerDeliver::new(self.deliver.clone().counted(refusals)))
             .max_decoding_message_size(limit)
             .max_encoding_message_size(limit);
-        let endorser = EndorserServer::new(self.endorser.clone())
+        let endorser = EndorserServer::new(self.endorser.clone().counted(refusals))
             .max_decoding_message_size(limit)
             .max_encoding_message_size(limit);
         let gossip = GossipService::new(self.membership.clone(), self.stop.clone());
+        let gossip = gossip.counted(refusals);
         let gossip_limit = self.membership.message_limit().min(limit);
         let gossip = GossipServer::new(gossip)
             .max_decoding_message_size(gossip_limit)
             .max_encoding_message_size(gossip_limit);
         let mut routes = Routes::new(deliver).add_service(endorser).add_service(gossip);
         if self.settings.gateway.enabled {
-            let gateway = GatewayServer::new(self.gateway.clone())
+            let gateway = GatewayServer::new(self.gateway.clone().counted(refusals))
                 .max_decoding_message_size(limit)
                 .max_encoding_message_size(limit);
             routes = routes.add_service(gateway);
         }
         if self.settings.discovery.enabled {
-            let discovery = DiscoveryServer::new(self.discovery.clone())
+            let discovery = DiscoveryServer::new(self.discovery.clone().counted(refusals))
                 .max_decoding_message_size(limit)
                 .max_encoding_message_size(limit);
             routes = routes.add_service(discovery);
@@ -266,6 +272,7 @@ impl Common<'_> {
             },
             query_limits: QueryLimits {
                 entries: settings.ledger.total_query_limit,
+                page_bytes: settings.ledger.query_page_bytes,
                 ..QueryLimits::default()
             },
             history: settings.ledger.history,
@@ -300,7 +307,8 @@ impl Common<'_> {
             self.acl.clone(),
             Arc::clone(sources),
             settings.chaincode.max_package_bytes,
-        );
+        )
+        .with_message_limit(settings.limits.max_message_bytes);
         let endorser = Endorser::new(EndorserParts {
             channels: Arc::clone(channels),
             acl: self.acl.clone(),
@@ -381,6 +389,7 @@ impl Common<'_> {
         let options = discovery::Options {
             org_members_allowed: self.settings.discovery.org_members_allowed_access,
             concurrency: self.settings.peer_limits.discovery_concurrency,
+            answer_bytes: self.settings.peer_limits.discovery_answer_bytes,
         };
         Discovery::new(Arc::clone(channels), self.acl.clone(), endorsers, options)
     }

@@ -51,7 +51,12 @@ pub struct SystemChaincodes {
     channels: Arc<Channels>,
     acl: Acl,
     installed: Installed,
+    answer_bytes: usize,
 }
+
+/// Largest answer of `qscc` by default, bytes. A proposal response has it twice: for the client, and
+/// in what is signed.
+const ANSWER_BYTES: usize = 48 * 1024 * 1024;
 
 /// One call of a system chaincode.
 pub struct SystemCall<'a> {
@@ -88,7 +93,14 @@ impl SystemChaincodes {
         max_package_bytes: usize,
     ) -> Self {
         let installed = Installed::new(sources, Arc::clone(&channels), max_package_bytes);
-        Self { channels, acl, installed }
+        Self { channels, acl, installed, answer_bytes: ANSWER_BYTES }
+    }
+
+    /// Limits answers by the largest message of the peer, bytes.
+    #[must_use]
+    pub fn with_message_limit(self, max_message_bytes: usize) -> Self {
+        // Signatures and headers take little beside two copies.
+        Self { answer_bytes: (max_message_bytes / 25 * 12).min(ANSWER_BYTES), ..self }
     }
 
     /// Runs a call. Failures are responses of status 500, as contracts' are.

@@ -38,12 +38,19 @@ impl SystemChaincodes {
             _ => return error(format!("Requested function {function} not found.")),
         };
         let argument = call.args.get(2).cloned().unwrap_or_default();
-        answer(&channel, query, &argument)
+        self.answer(&channel, query, &argument)
     }
-}
 
-fn answer(channel: &Arc<Channel>, query: Query, argument: &Bytes) -> Response {
-    query(channel, argument).map_or_else(error, success)
+    fn answer(&self, channel: &Arc<Channel>, query: Query, argument: &Bytes) -> Response {
+        match query(channel, argument) {
+            Ok(found) if found.len() > self.answer_bytes => error(format!(
+                "the answer of {} bytes is larger than {} bytes; take blocks of this size from Deliver",
+                found.len(),
+                self.answer_bytes
+            )),
+            found => found.map_or_else(error, success),
+        }
+    }
 }
 
 fn block_by_number(channel: &Channel, argument: &[u8]) -> Result<Bytes, String> {

@@ -266,7 +266,11 @@ impl Node {
             Arc::clone(&peer.channels),
             peer.parts.acl.clone(),
             endorsers,
-            discovery::Options { org_members_allowed: false, concurrency: 8 },
+            discovery::Options {
+                org_members_allowed: false,
+                concurrency: 8,
+                answer_bytes: 1 << 20,
+            },
         );
         let gossip = GossipService::new(membership.clone(), stop.clone());
         let gossip_limit = membership.message_limit();

@@ -69,7 +69,7 @@ async fn sees(
     let service = DeliverService::new(Arc::new(blocks), options);
     let request = seek(&world.network.org(org).client, block);
     let requests = futures::stream::iter([Ok(request)]);
-    let mut responses = service.serve(None, requests, PrivateDataReply).unwrap();
+    let mut responses = service.serve(None, requests, PrivateDataReply);
     let first = responses.next().await.unwrap().unwrap().r#type.unwrap();
     let Type::BlockAndPrivateData(sent) = first else { panic!("{first:?}") };
     assert_eq!(sent.block.unwrap().header.unwrap().number, block);

@@ -5,16 +5,16 @@ use std::time::{Duration, SystemTime};
 
 use futures::Stream;
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use weft_protos::common::Envelope;
 use weft_settings::Limits;
 use weft_types::Timestamp;
 
-use super::session::Session;
+use super::session::{Client, Session};
 use super::stream::{DeliverStream, queue};
 use super::{DeliverSource, Reply, TlsBinding};
+use crate::budget::{Call, Refusals, Slots};
 use crate::listen::PeerInfo;
 use crate::metrics::field;
 
@@ -33,7 +33,8 @@ pub struct DeliverOptions {
     pub time_window: Duration,
     /// Whether requests are bound to the client's TLS certificate.
     pub binding: TlsBinding,
-    /// Calls open at one time; more get RESOURCE_EXHAUSTED.
+    /// Calls open at one time whose request was authorized, shared by organizations; more get
+    /// RESOURCE_EXHAUSTED.
     pub max_streams: usize,
     /// Blocks read ahead for one call.
     pub buffer: usize,
@@ -114,7 +115,7 @@ impl DeliverMetrics {
 pub struct DeliverService<S> {
     source: Arc<S>,
     options: DeliverOptions,
-    slots: Arc<Semaphore>,
+    slots: Slots,
 }
 
 impl<S> Clone for DeliverService<S> {
@@ -136,54 +137,62 @@ impl<S> std::fmt::Debug for DeliverService<S> {
 impl<S: DeliverSource> DeliverService<S> {
     /// A service over the channels of `source`.
     pub fn new(source: Arc<S>, options: DeliverOptions) -> Self {
-        let slots = Arc::new(Semaphore::new(options.max_streams));
+        let slots = Slots::new("deliver_streams", options.max_streams);
         Self { source, options, slots }
     }
 
-    /// Answers a gRPC call.
+    /// Counts calls that find no slot.
+    #[must_use]
+    pub fn counted(self, refusals: &Refusals) -> Self {
+        Self { slots: self.slots.counted(refusals), ..self }
+    }
+
+    /// Answers a gRPC call. It takes a slot when its first request was authorized.
     ///
     /// # Errors
-    /// RESOURCE_EXHAUSTED when too many calls are open.
+    /// None; what goes wrong ends the stream.
     pub fn handle<R: Reply<S::Channel>>(
         &self,
         request: Request<Streaming<Envelope>>,
         reply: R,
     ) -> Result<Response<DeliverStream<R::Message>>, Status> {
-        let peer = PeerInfo::of(&request).cloned();
-        self.serve(peer, request.into_inner(), reply).map(Response::new)
+        let client = Client {
+            peer: PeerInfo::of(&request).cloned(),
+            call: Call::of(&request).cloned(),
+            slots: self.slots.clone(),
+        };
+        Ok(Response::new(self.start(client, request.into_inner(), reply)))
     }
 
     /// Answers requests from any stream. The work is a task of its own, which ends when the
     /// responses are dropped. Must be called within a tokio runtime.
-    ///
-    /// # Errors
-    /// RESOURCE_EXHAUSTED when too many calls are open.
     pub fn serve<I, R>(
         &self,
         peer: Option<PeerInfo>,
         requests: I,
         reply: R,
-    ) -> Result<DeliverStream<R::Message>, Status>
+    ) -> DeliverStream<R::Message>
     where
         I: Stream<Item = Result<Envelope, Status>> + Send + 'static,
         R: Reply<S::Channel>,
     {
-        let slot = self.slots.clone().try_acquire_owned().map_err(|_| {
-            let limit = self.options.max_streams;
-            Status::resource_exhausted(format!("{limit} Deliver streams are open already"))
-        })?;
+        self.start(Client { peer, call: None, slots: self.slots.clone() }, requests, reply)
+    }
+
+    fn start<I, R>(&self, client: Client, requests: I, reply: R) -> DeliverStream<R::Message>
+    where
+        I: Stream<Item = Result<Envelope, Status>> + Send + 'static,
+        R: Reply<S::Channel>,
+    {
         let (sender, responses) = queue(self.options.buffer);
         let session = Session {
             source: self.source.clone(),
             options: self.options.clone(),
-            peer,
+            client,
             reply,
             sender,
         };
-        tokio::spawn(async move {
-            session.run(requests).await;
-            drop(slot);
-        });
-        Ok(responses)
+        tokio::spawn(session.run(requests));
+        responses
     }
 }

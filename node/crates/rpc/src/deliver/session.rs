@@ -14,15 +14,32 @@ use super::request::{Range, best_effort, resolve};
 use super::service::{Clock, DeliverOptions};
 use super::stream::{Gone, Sender};
 use super::{DataType, DeliverChannel, DeliverSource, Reply, SeekRequest};
+use crate::budget::{Call, Holder, Slot, Slots};
 use crate::listen::PeerInfo;
 
 /// Longest sleep until a certificate's expiry is looked at again, as the clock may be set.
 const EXPIRY_CHECK: Duration = Duration::from_secs(60);
 
+/// Who calls, and where its slot comes from.
+pub(super) struct Client {
+    pub peer: Option<PeerInfo>,
+    pub call: Option<Call>,
+    pub slots: Slots,
+}
+
+impl Client {
+    /// A slot for the organization that has signed an authorized request.
+    fn enter(&self, request: &SeekRequest) -> Result<Slot, tonic::Status> {
+        let signer = Holder::signer(request.creator());
+        let holder = self.call.as_ref().map_or(Ok(signer.clone()), |call| call.own(&signer))?;
+        Ok(self.slots.enter(&holder)?)
+    }
+}
+
 pub(super) struct Session<S: DeliverSource, R: Reply<S::Channel>> {
     pub source: Arc<S>,
     pub options: DeliverOptions,
-    pub peer: Option<PeerInfo>,
+    pub client: Client,
     pub reply: R,
     pub sender: Sender<R::Message>,
 }
@@ -51,6 +68,7 @@ impl<S: DeliverSource, R: Reply<S::Channel>> Session<S, R> {
 
     async fn answer(&self, requests: impl Stream<Item = Result<Envelope, tonic::Status>>) {
         let mut requests = pin!(requests);
+        let mut slot = None;
         while let Some(request) = requests.next().await {
             let envelope = match request {
                 Ok(envelope) => envelope,
@@ -61,7 +79,7 @@ impl<S: DeliverSource, R: Reply<S::Channel>> Session<S, R> {
                     return;
                 }
             };
-            let Ok(status) = self.deliver(envelope).await else { return };
+            let Ok(status) = self.deliver(envelope, &mut slot).await else { return };
             let sent = self.sender.send(self.reply.status(status)).await;
             if sent.is_err() || status != Status::Success {
                 return;
@@ -70,10 +88,10 @@ impl<S: DeliverSource, R: Reply<S::Channel>> Session<S, R> {
     }
 
     /// The status that ends a request.
-    async fn deliver(&self, envelope: Envelope) -> Result<Status, Gone> {
+    async fn deliver(&self, envelope: Envelope, slot: &mut Option<Slot>) -> Result<Status, Gone> {
         let options = &self.options;
         let now = (options.clock)();
-        let peer = self.peer.clone();
+        let peer = self.client.peer.clone();
         let parsed = SeekRequest::parse(envelope, peer, now, options.time_window, options.binding);
         let request = match parsed {
             Ok(request) => request,
@@ -89,10 +107,14 @@ impl<S: DeliverSource, R: Reply<S::Channel>> Session<S, R> {
         if let Some(metrics) = &options.metrics {
             metrics.received.with_label_values(&labels).inc();
         }
-        let status = match self.read(&channel, &request).await {
+        let status = match self.read(&channel, &request, slot).await {
             Ok(end) => end,
             Err(Ended::Status(status)) => status,
             Err(Ended::Gone) => return Err(Gone),
+            Err(Ended::Refused(status)) => {
+                self.sender.fail(*status).await;
+                return Err(Gone);
+            }
         };
         if let Some(metrics) = &options.metrics {
             let labels = [labels[0], labels[1], status.as_str_name()];
@@ -101,7 +123,12 @@ impl<S: DeliverSource, R: Reply<S::Channel>> Session<S, R> {
         Ok(status)
     }
 
-    async fn read(&self, channel: &S::Channel, request: &SeekRequest) -> Result<Status, Ended> {
+    async fn read(
+        &self,
+        channel: &S::Channel,
+        request: &SeekRequest,
+        slot: &mut Option<Slot>,
+    ) -> Result<Status, Ended> {
         let seek = request.seek().map_err(|error| {
             debug!(%error, channel = request.channel(), "refused a seek request");
             Ended::Status(Status::BadRequest)
@@ -116,6 +143,10 @@ impl<S: DeliverSource, R: Reply<S::Channel>> Session<S, R> {
             expires: None,
         };
         access.check(channel, &mut watched.sequence)?;
+        if slot.is_none() {
+            *slot =
+                Some(self.client.enter(request).map_err(|full| Ended::Refused(Box::new(full)))?);
+        }
         let height = *watched.height.borrow_and_update();
         let range = resolve(&seek, channel.first_block(), height)?;
         let mut number = range.start;
@@ -155,13 +186,15 @@ impl<S: DeliverSource, R: Reply<S::Channel>> Session<S, R> {
     }
 
     fn remote(&self) -> Option<std::net::SocketAddr> {
-        self.peer.as_ref().map(|peer| peer.remote)
+        self.client.peer.as_ref().map(|peer| peer.remote)
     }
 }
 
 /// Why a request is over.
 enum Ended {
     Status(Status),
+    /// There is no slot for the client.
+    Refused(Box<tonic::Status>),
     Gone,
 }
 

@@ -13,7 +13,9 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, Der, TrustAnchor, UnixTime};
 use tokio::sync::watch;
 
-use super::{TlsError, provider};
+use webpki::{EndEntityCert, KeyUsage};
+
+use super::{TlsError, provider, sha256};
 
 /// A set of trusted CA certificates that can be exchanged while it is in use. Clones share
 /// the set. Handshakes begun after a change see it; open connections go on, but a listener
@@ -52,6 +54,7 @@ struct Sources {
 pub(crate) struct Verifiers {
     pub server: Option<Arc<dyn ServerCertVerifier>>,
     pub client: Option<Arc<dyn ClientCertVerifier>>,
+    anchors: Option<Arc<RootCertStore>>,
 }
 
 impl Default for RootSet {
@@ -145,6 +148,32 @@ impl RootSet {
         self.shared.version.subscribe()
     }
 
+    /// The number that grows with every change of the set.
+    pub(crate) fn version(&self) -> u64 {
+        *self.shared.version.borrow()
+    }
+
+    /// The CA of the set that a client's chain (leaf first) comes from, by the SHA-256 of its name
+    /// and its key; `None` for a chain that no CA of the set has signed. Certificates that the
+    /// client added and that are not on the way to the CA count for nothing.
+    pub(crate) fn authority_of(
+        &self,
+        chain: &[CertificateDer<'static>],
+        now: UnixTime,
+    ) -> Option<[u8; 32]> {
+        let (leaf, intermediates) = chain.split_first()?;
+        let anchors = self.verifiers().anchors.clone()?;
+        let algorithms = provider().signature_verification_algorithms.all;
+        let leaf = EndEntityCert::try_from(leaf).ok()?;
+        let usage = KeyUsage::client_auth();
+        let path = leaf
+            .verify_for_usage(algorithms, &anchors.roots, intermediates, now, usage, None, None)
+            .ok()?;
+        let anchor = path.anchor();
+        let parts = [anchor.subject.as_ref(), anchor.subject_public_key_info.as_ref()];
+        Some(sha256(&parts.map(|part| sha256(part)).concat()))
+    }
+
     /// Checks a client's chain (leaf first) against the set as it is now.
     ///
     /// # Errors
@@ -215,13 +244,15 @@ fn verifiers(
         .with_crls(crls.iter().cloned())
         .allow_unknown_revocation_status()
         .build();
+    let anchors = store.clone();
     let client = WebPkiClientVerifier::builder_with_provider(store, provider())
         .with_crls(crls.iter().cloned())
         .allow_unknown_revocation_status()
         .allow_unauthenticated()
         .clear_root_hint_subjects()
         .build();
-    Verifiers { server: server.ok().map(|verifier| verifier as _), client: client.ok() }
+    let server = server.ok().map(|verifier| verifier as _);
+    Verifiers { server, client: client.ok(), anchors: Some(anchors) }
 }
 
 fn check_crls(crls: &[CertificateRevocationListDer<'static>]) -> Result<(), TlsError> {

@@ -27,6 +27,7 @@ use weft_rpc::listen::{ListenOptions, PeerInfo, Security};
 use weft_rpc::metrics::GrpcMetrics;
 use weft_rpc::server::{GrpcOptions, GrpcServer};
 use weft_rpc::tls::{CertificateDer, ReloadingTls, RootSet, TlsIdentity};
+use weft_settings::Limits;
 
 pub struct Ca(CertifiedIssuer<'static, KeyPair>);
 
@@ -182,11 +183,16 @@ pub fn hex(bytes: [u8; 32]) -> String {
 
 pub fn grpc_options() -> GrpcOptions {
     GrpcOptions {
-        listen: ListenOptions { max_connections: 64, handshake_timeout: Duration::from_secs(10) },
+        listen: ListenOptions {
+            max_connections: 64,
+            stranger_connections: 64,
+            handshake_timeout: Duration::from_secs(10),
+        },
         max_concurrent_streams: 100,
         keepalive_interval: Duration::from_secs(60),
         keepalive_timeout: Duration::from_secs(20),
         shutdown_timeout: Duration::from_secs(10),
+        budget: (&Limits::default()).into(),
     }
 }
 
