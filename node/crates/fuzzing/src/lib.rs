@@ -1,0 +1,45 @@
+//! Fuzz targets: one function for each kind of message that crosses a trust border.
+//!
+//! A target takes bytes as a peer, client, administrator or file would bring them, and goes as far
+//! with them as the node does. It must return: a panic, an abort or memory without bound is the
+//! finding. What the bytes mean is asserted where a rule allows it (what was read encodes back, a
+//! block that is accepted has the hash that its header names).
+//!
+//! `cargo fuzz` runs them for long (`node/fuzz`, `make fuzz`). `cargo test -p weft-fuzzing` runs
+//! each over its corpus, so that an input which once failed is tried in every test run. The corpora
+//! are in `node/fuzz/corpus`; `WEFT_UPDATE=1` writes the valid messages that they begin with, from
+//! the network in `fixtures/`.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+mod certificates;
+mod channel;
+mod consensus;
+pub mod fixture;
+mod messages;
+
+/// A target: its name and function.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    ("block", channel::block),
+    ("config", channel::config),
+    ("config_update", channel::config_update),
+    ("consensus_step", consensus::step),
+    ("envelope", messages::envelope),
+    ("identity", certificates::identity),
+    ("msp", certificates::msp),
+    ("package", messages::package),
+    ("proposal", messages::proposal),
+];
+
+/// Runs the target `name`.
+///
+/// # Panics
+/// Where there is no such target, or the input is a finding.
+pub fn run(name: &str, data: &[u8]) {
+    let target = TARGETS.iter().find(|(known, _)| *known == name);
+    let (_, function) = target.expect("a target of this name");
+    function(data);
+}
