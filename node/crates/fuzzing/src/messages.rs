@@ -44,6 +44,6 @@ pub(crate) fn proposal(data: &[u8]) {
 /// A chaincode package that is installed.
 pub(crate) fn package(data: &[u8]) {
     let Ok(package) = Package::parse(data) else { return };
-    let _ = package.connection();
+    let _ = package.reach();
     assert!(!package.id().to_string().is_empty());
 }
