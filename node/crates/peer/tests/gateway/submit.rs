@@ -121,7 +121,8 @@ async fn one_call_asks_for_all_while_there_is_no_leader() {
     submit(&node, "other").await.unwrap();
     script(&orderers, &[UNAVAILABLE; 1000]);
     let first = submit(&node, "other");
-    let (mut first, others) = (std::pin::pin!(first), 40);
+    // As many as strangers, which these callers are, find places for.
+    let (mut first, others) = (std::pin::pin!(first), 20);
     // Until it is known that nobody leads.
     tokio::select! {
         answer = &mut first => panic!("{answer:?}"),
