@@ -13,7 +13,7 @@ BIN := $(CARGO_TARGET_DIR)/debug
 BENCH = $(CARGO_TARGET_DIR)/release/weft --dir .weft-bench
 DIR ?= .weft
 
-.PHONY: help deps build run down test e2e verify fix bench bench-functions clean-run images images-load
+.PHONY: help deps build run down test e2e faults verify fix bench bench-functions clean-run images images-load
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -50,6 +50,16 @@ test: deps ## everything that can be tested without a cluster
 	@# One network of processes at a time: what is tested is faults, not an overloaded machine.
 	cargo test --locked -p weft-e2e -- --test-threads 1
 	$(MAKE) --no-print-directory -C e2e/clients test
+
+# What fails for real: processes, links, disks, clocks; floods; certificates; replays.
+FAULTS := fault_kill fault_torn fault_links fault_disk fault_clock fault_catch_up \
+  failover flood hostile tls replay
+
+faults: deps ## the campaign of faults on real processes; needs root for disks and clocks
+	@.ci/deps faults
+	cargo build --locked -p weft-node -p weft-operator -p asset-contract
+	WEFT_CAMPAIGN=1 cargo test --locked -p weft-e2e --no-fail-fast $(FAULTS:%=--test %) \
+	  -- --test-threads 1 --include-ignored --nocapture
 
 e2e: deps ## the end-to-end tests on the cluster of KUBECONFIG, or on one that kind makes
 	@.ci/deps clients

@@ -2,6 +2,8 @@
 //! authorities sign, calls of raw bytes, and nodes that are children of the test.
 #![allow(dead_code)]
 
+pub mod faults;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
