@@ -44,29 +44,29 @@ struct Shown {
     optional: bool,
     /// Let in where an administrator of the orderers' organization is asked for.
     admin: bool,
+    /// Let in where one of org1 is asked for: its peers' contracts.
+    org1: bool,
 }
 
 fn shown(network: &LocalNetwork) -> Vec<Shown> {
-    let shown = |what, client, optional, admin| Shown { what, client, optional, admin };
+    let optional = |what, client| Shown { what, client, optional: true, admin: false, org1: false };
+    let invalid = |what, client| Shown { optional: false, ..optional(what, Some(client)) };
     let ordering = authority(network, ORDERING, RootUse::Tls);
     let org1 = authority(network, "org1", RootUse::Tls);
     let other = org::authority("tlsca.OrdererMSP");
-    let own = own_certificate();
-    let none = user_tls(network, ORDERING, "admin");
+    let member = |name| Some(user_tls(network, name, "user1"));
+    let admin = Some(user_tls(network, ORDERING, "admin"));
+    let fresh = Some(tls_of(&ordering, valid(&ordering)));
     vec![
-        shown("no certificate", None, true, false),
-        shown("an orderers' administrator", Some(none), true, true),
-        shown("a fresh one of the orderers", Some(tls_of(&ordering, valid(&ordering))), true, true),
-        shown("a member", Some(user_tls(network, "org1", "user1")), true, false),
-        shown("one that it signed itself", Some(own), true, false),
-        shown(
-            "expired, of the orderers",
-            Some(tls_of(&ordering, expired(&ordering))),
-            false,
-            false,
-        ),
-        shown("expired, of a member", Some(tls_of(&org1, expired(&org1))), false, false),
-        shown("another authority's", Some(tls_of(&other, valid(&other))), false, false),
+        optional("no certificate", None),
+        Shown { admin: true, ..optional("an orderers' administrator", admin) },
+        Shown { admin: true, ..optional("a fresh one of the orderers", fresh) },
+        Shown { org1: true, ..optional("a member of org1", member("org1")) },
+        optional("a member of org2", member("org2")),
+        optional("one that it signed itself", Some(own_certificate())),
+        invalid("expired, of the orderers", tls_of(&ordering, expired(&ordering))),
+        invalid("expired, of org1", tls_of(&org1, expired(&org1))),
+        invalid("another authority's", tls_of(&other, valid(&other))),
     ]
 }
 
@@ -121,23 +121,26 @@ async fn every_port_refuses_certificates_that_are_not_valid() {
                 );
             } else {
                 let chaincode = grpc_lets_in(&network, node, &node.extra, client()).await;
-                assert_eq!(chaincode, certificate.optional, "{}", at("chaincode"));
+                assert_eq!(chaincode, certificate.org1, "{}", at("chaincode"));
             }
         }
     }
 }
 
-/// Operations with TLS on, and contracts that must have a certificate: the same certificates.
+/// Operations with TLS on, and contracts with an authority of their own: the same certificates.
 #[tokio::test(flavor = "multi_thread")]
 async fn ports_with_stricter_settings_refuse_more() {
     let network = LocalNetwork::start(BASIC).await.unwrap();
     let shown = shown(&network);
+    let contracts = org::authority("contracts.org1");
     for name in ["orderer0", "peer0.org1"] {
         network.kill(name).await.unwrap();
         let node = node_named(&network, name);
+        let roots = node.folder.join("tls/contracts.crt");
+        std::fs::write(&roots, contracts.certificate().pem()).unwrap();
         let mut variables = vec![("WEFT_OPERATIONS_TLS_ENABLED", "true")];
         if !node.is_orderer() {
-            variables.push(("WEFT_CHAINCODE_REQUIRE_CLIENT_CERT", "true"));
+            variables.push(("WEFT_CHAINCODE_CLIENT_ROOT_CAS", roots.to_str().unwrap()));
         }
         let _child = spawn(&node, &variables);
         let at = |path: &str| format!("https://{}{path}", node.operations);
@@ -148,7 +151,7 @@ async fn ports_with_stricter_settings_refuse_more() {
         // The operations port knows the node's own organization only.
         let root = authority(&network, &node.organization, RootUse::Tls);
         let member = Some(tls_of(&root, valid(&root)));
-        let metrics = http(&network, &node, member.clone()).get(&at("/metrics")).await.unwrap();
+        let metrics = http(&network, &node, member).get(&at("/metrics")).await.unwrap();
         assert_eq!(metrics.status.as_u16(), 200, "{name}");
         for certificate in &shown {
             let client = http(&network, &node, certificate.client.clone());
@@ -167,14 +170,12 @@ async fn ports_with_stricter_settings_refuse_more() {
             }
         }
         if !node.is_orderer() {
-            assert!(grpc_lets_in(&network, &node, &node.extra, member).await);
+            let contract = Some(tls_of(&contracts, valid(&contracts)));
+            assert!(grpc_lets_in(&network, &node, &node.extra, contract).await);
             for certificate in &shown {
                 let client = certificate.client.clone();
                 let let_in = grpc_lets_in(&network, &node, &node.extra, client).await;
-                let is_valid = certificate.optional
-                    && certificate.client.is_some()
-                    && !certificate.what.contains("itself");
-                assert_eq!(let_in, is_valid, "{} at the chaincode port", certificate.what);
+                assert!(!let_in, "{} at the chaincode port", certificate.what);
             }
         }
     }
