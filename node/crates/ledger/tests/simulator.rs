@@ -176,6 +176,28 @@ fn pages_follow_bookmarks() {
 }
 
 #[test]
+fn pages_end_where_their_bytes_do() {
+    // A key of four bytes and a value.
+    let one = page_of(usize::MAX, 1).1;
+    for (entries, room) in [(1, 0), (1, one), (2, one + 1), (2, 2 * one), (3, 2 * one + 1)] {
+        let (keys, _, bookmark) = page_of(room, 5);
+        assert_eq!((keys.len(), bookmark), (entries, format!("k00{entries}")), "{room}");
+    }
+}
+
+/// The keys of a page with room for so many bytes, the bytes that they take with their values, and
+/// the bookmark.
+fn page_of(room: usize, size: usize) -> (Vec<String>, usize, String) {
+    let limits = QueryLimits { page_bytes: room, ..QueryLimits::default() };
+    let ledger = ledger(10).with_query_limits(limits);
+    let mut tx = ledger.simulator();
+    let cursor = tx.open_page("cc", "", "", size).unwrap();
+    let batch = tx.next_batch(cursor, 100).unwrap();
+    let bytes = batch.entries.iter().map(|entry| entry.key.len() + entry.value.len()).sum();
+    (batch.entries.into_iter().map(|entry| entry.key).collect(), bytes, batch.bookmark)
+}
+
+#[test]
 fn limits_hold() {
     let ledger = ledger(10).with_query_limits(QueryLimits {
         entries: 4,

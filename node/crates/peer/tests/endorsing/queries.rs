@@ -1,6 +1,7 @@
 //! `cscc` and `qscc`.
 
 use prost::Message;
+use weft_peer::endorser::{Endorser, EndorserParts};
 use weft_protos::common::{Block, BlockchainInfo, Config};
 use weft_protos::peer::{ChannelQueryResponse, ProcessedTransaction};
 use weft_types::block;
@@ -132,4 +133,23 @@ async fn blocks_and_transactions_are_found() {
     // Queries are endorsed with nothing read or written.
     let response = one.send(&propose(client, "qscc", &[b"GetChainInfo", id])).await;
     assert!(crate::layout::rwset(response).namespaces.is_empty());
+}
+
+/// A block that would fill a message twice over, as the answer of a call and in what is signed of
+/// it, is left to Deliver.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_larger_than_an_answer_is_refused() {
+    let world = World::new().await;
+    let mut one = world.peer(1).await;
+    let genesis = one.channel().block(0).unwrap().unwrap().encoded_len();
+    let message = genesis.div_ceil(12) * 25;
+    for (message, status) in [(message, 200), (message - 25, 500)] {
+        let system = one.parts.system.clone().with_message_limit(message);
+        one.endorser = Endorser::new(EndorserParts { system, ..one.parts.clone() });
+        let args: &[&[u8]] = &[b"GetBlockByNumber", CHANNEL.as_bytes(), b"0"];
+        let told = one.call(world.client(1), "qscc", args).await;
+        assert_eq!((told.status, told.payload.is_empty()), (status, status == 500));
+        let refused = told.message.contains("take blocks of this size from Deliver");
+        assert_eq!(refused, status == 500, "{}", told.message);
+    }
 }

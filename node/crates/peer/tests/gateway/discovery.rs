@@ -210,3 +210,51 @@ async fn refusals() {
     let result = response.into_inner().results.remove(0).result.unwrap();
     assert_eq!(error(result), "access denied");
 }
+
+/// A short request cannot ask for work without end.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_ask_for_too_much_are_refused_before_the_work() {
+    let (world, a, _b) = network("OR('Org1MSP.peer')").await;
+    let channel = |kind| Query { channel: CHANNEL.to_owned(), query: Some(kind) };
+    let interests = |call: ChaincodeCall, count| {
+        let interest = ChaincodeInterest { chaincodes: vec![call; count] };
+        vec![channel(Kind::CcQuery(ChaincodeQuery { interests: vec![interest] }))]
+    };
+    let call = ChaincodeCall { name: "asset".to_owned(), ..Default::default() };
+    let collections =
+        ChaincodeCall { collection_names: vec!["c".to_owned(); 1025], ..call.clone() };
+    let policies = ChaincodeCall { key_policies: vec![Default::default(); 9], ..call.clone() };
+    for (queries, refusal) in [
+        (vec![channel(Kind::ConfigQuery(ConfigQuery {})); 65], "more than 64 queries"),
+        (interests(call, 257), "more than 256 chaincode calls"),
+        (interests(collections, 1), "more than 1024 collections"),
+        (interests(policies, 1), "more than 8 key policies"),
+    ] {
+        let status = ask_all(&a, world.client(1), queries).await.unwrap_err();
+        assert_eq!(status.message(), format!("{refusal} in a request"));
+    }
+}
+
+/// What has no room in the answer, which is of 256 KiB at these nodes, is not worked out.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_end_where_their_room_does() {
+    let (world, a, _b) = network("OR('Org1MSP.peer')").await;
+    let kinds = (0..64).map(|number| match number {
+        0..56 => Kind::ConfigQuery(ConfigQuery {}),
+        _ => Kind::CcQuery(ChaincodeQuery { interests: vec![interest("asset"); 32] }),
+    });
+    let queries = kinds.map(|kind| Query { channel: CHANNEL.to_owned(), query: Some(kind) });
+    let results = ask_all(&a, world.client(1), queries.collect()).await.unwrap();
+    let bytes: usize = results.iter().map(QueryResult::encoded_len).sum();
+    assert!(bytes <= 1 << 18, "{bytes}");
+    let refused: Vec<_> = results
+        .into_iter()
+        .filter_map(|result| match result.result {
+            Some(query_result::Result::Error(error)) => Some(error.content),
+            _ => None,
+        })
+        .collect();
+    assert!(!refused.is_empty() && refused.len() < 64, "{}", refused.len());
+    let told = "the answer would be larger than 262144 bytes; ask for less at a time";
+    assert!(refused.iter().all(|refusal| refusal == told), "{refused:?}");
+}

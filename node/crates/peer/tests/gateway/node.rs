@@ -269,7 +269,7 @@ impl Node {
             discovery::Options {
                 org_members_allowed: false,
                 concurrency: 8,
-                answer_bytes: 1 << 20,
+                answer_bytes: 1 << 18,
             },
         );
         let gossip = GossipService::new(membership.clone(), stop.clone());
