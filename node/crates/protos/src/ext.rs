@@ -23,7 +23,7 @@ pub enum DecodeCause {
     Malformed(prost::DecodeError),
     /// The message would take too much memory.
     #[error(transparent)]
-    TooLarge(TooLarge),
+    TooLarge(Box<TooLarge>),
 }
 
 /// Decodes a message; `what` names it in the error.
@@ -54,6 +54,6 @@ where
 {
     let bytes = bytes.into();
     bound::check::<M>(&bytes)
-        .map_err(|source| DecodeError { what, source: DecodeCause::TooLarge(source) })?;
+        .map_err(|source| DecodeError { what, source: DecodeCause::TooLarge(Box::new(source)) })?;
     decode(what, bytes)
 }

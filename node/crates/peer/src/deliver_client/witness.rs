@@ -110,7 +110,7 @@ impl Open {
     /// Resolves when a block that is not here was shown.
     async fn ahead(&mut self, progress: &Progress) -> Result<(), Useless> {
         let begun = Instant::now();
-        while !self.shown.is_some_and(|shown| shown >= progress.next()) {
+        while self.shown.is_none_or(|shown| shown < progress.next()) {
             let behind = self.shown.is_none_or(|shown| shown.saturating_add(1) < progress.next());
             let patience = if behind { BEHIND } else { TURN };
             let header = tokio::select! {

@@ -171,7 +171,7 @@ impl RootSet {
             .ok()?;
         let anchor = path.anchor();
         let parts = [anchor.subject.as_ref(), anchor.subject_public_key_info.as_ref()];
-        Some(sha256(&parts.map(|part| sha256(part)).concat()))
+        Some(sha256(&parts.map(sha256).concat()))
     }
 
     /// Checks a client's chain (leaf first) against the set as it is now.
