@@ -1,8 +1,9 @@
-//! What nodes promise each other, as an observer of the network sees it, and which rules that breaks.
+//! What nodes promise each other, as an observer of the network sees it, and which rules are broken.
 //!
 //! A promise is checked by what was sent, not by what the sender's engine says of itself: a node
-//! that forgets does not know that it did. One statement of an engine is used, [`Status`] right
-//! after a restart, since what a node held before has to show there before it does harm.
+//! that forgets does not know that it did. Of an engine's own [`Status`] only the end of its log
+//! and its term are used, right after a restart and when it begins to lead, since what is missing
+//! has to show there before it does harm.
 
 use std::collections::BTreeMap;
 
