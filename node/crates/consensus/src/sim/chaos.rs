@@ -205,7 +205,8 @@ impl Run {
     }
 
     /// I5: an entry proposed after healing is delivered within two election timeouts, once no
-    /// message from before can disturb. A node that is just rejoining makes the leader step down once, which may come after.
+    /// message from before can disturb. A node that is just rejoining makes the leader step down
+    /// once, which may come after.
     fn recover(&mut self, rejoining: bool) -> Result<u64, Violation> {
         let healed = self.world.now();
         let begin = self.world.last_arrival().max(healed);

@@ -132,8 +132,8 @@ pub struct World {
     record: Record,
     witness: Witness,
     trap: Option<Trap>,
-    /// The node that stepped into the trap with the action that is being carried out.
-    trapped: Option<NodeId>,
+    /// Whether the action that is being carried out sprang the trap.
+    trapped: bool,
     last_arrival: u64,
     proposals: u64,
     violation: Option<Violation>,
@@ -171,7 +171,7 @@ impl World {
             record: Record::new(genesis),
             witness: Witness::default(),
             trap: None,
-            trapped: None,
+            trapped: false,
             last_arrival: 0,
             proposals: 0,
             violation: None,
@@ -377,7 +377,7 @@ impl World {
             if sync {
                 self.begin_sync(id);
             }
-            if self.trapped.take().is_some() {
+            if std::mem::take(&mut self.trapped) {
                 self.spring(id);
                 return false;
             }
@@ -489,14 +489,12 @@ impl World {
             Err(violation) => Err(violation),
         };
         complete.unwrap_or_else(|violation| self.fail(violation));
-        let springs = match self.trap {
+        self.trapped = match self.trap {
             Some(Trap::Promise) => true,
             Some(Trap::Vote) => matches!(promise, Promise::Vote { .. }),
             None => false,
         };
-        if springs {
-            (self.trap, self.trapped) = (None, Some(node));
-        }
+        self.trap = self.trap.filter(|_| !self.trapped);
     }
 
     /// Checks a new leader's log, unless the node has moved on since it wrote the message.
