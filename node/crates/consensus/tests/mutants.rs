@@ -56,7 +56,7 @@ planted! {
         restoring(forget_log_end);
     overwritten_entries_kept: V::Restart { .. },
         persisting(keep_overwritten);
-    membership_stale_after_restart: V::Membership { .. } | V::TwoLeaders { .. },
+    membership_stale_after_restart: V::Membership { .. },
         stale_membership();
     votes_with_a_lost_log: V::ForgotTerm { .. } | V::TwoVotes { .. },
         restoring(join_instead_of_rejoining);
@@ -286,10 +286,11 @@ impl Engine for Forger {
     }
 }
 
-/// The memberships that a node had: the last one, and the one before.
+/// The memberships with which a node started: the last one, and the last other one.
 type History = Arc<Mutex<BTreeMap<NodeId, [Arc<Membership>; 2]>>>;
 
-/// A restarted node reads the membership of before the last change.
+/// A restarted node goes by the membership of before a change, as if the block that brought the
+/// change were not there.
 fn stale_membership() -> Make {
     let history = History::default();
     Arc::new(move |mut spec| {

@@ -11,7 +11,7 @@
 //! * **I1** a delivered entry is never lost: every member ends with every entry that any node
 //!   ever delivered.
 //! * **I2** the same entry has the same index and number everywhere; numbers have no gap; what is
-//!   delivered was proposed, and once.
+//!   delivered was proposed, and once; a block has the membership after its entry.
 //! * **I3** an entry is delivered at most once a node (beyond what its disk lost).
 //! * **I4** no engine panics or declares itself broken, and no honest message is refused.
 //! * **I5** once all faults are healed, new entries are delivered within a bound.

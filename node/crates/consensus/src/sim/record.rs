@@ -18,7 +18,7 @@ pub enum Violation {
         number: u64,
     },
     /// I2.
-    #[error("node {node} delivered block {number} with another membership than before")]
+    #[error("node {node} delivered block {number} with a membership that is not the one after it")]
     Membership {
         /// The node.
         node: NodeId,
@@ -220,11 +220,12 @@ impl Record {
         if index <= after {
             return Err(Violation::Index { node, number, index, after });
         }
+        let next = last.map(|last| last.membership.after(block.entry.change()));
+        if next.is_some_and(|next| next != *block.membership) {
+            return Err(Violation::Membership { node, number });
+        }
         match self.blocks.get(number as usize) {
             Some(known) if known == block => return Ok(()),
-            Some(known) if known.entry == block.entry && known.index == index => {
-                return Err(Violation::Membership { node, number });
-            }
             Some(_) => return Err(Violation::Fork { node, number }),
             None => {}
         }
