@@ -275,7 +275,7 @@ impl Membership {
         // One out and one in is one node with a new identity.
         let newcomer = removed.first().copied().unwrap_or(self.next_id);
         let next_id =
-            if added == 1 && removed.is_empty() { self.next_id + 1 } else { self.next_id };
+            if added == 1 && removed.is_empty() { id_after(self.next_id) } else { self.next_id };
         let members = consenters
             .iter()
             .map(|consenter| match self.members.iter().find(|m| m.consenter == *consenter) {
@@ -336,7 +336,7 @@ impl Membership {
     ) -> Result<(), MembershipError> {
         let next_id = match added {
             Some(id) if id != self.next_id => return Err(MembershipError::Assignment { id }),
-            Some(id) => id + 1,
+            Some(id) => id_after(id),
             None => self.next_id,
         };
         if next.next_id == next_id {
@@ -406,6 +406,12 @@ impl Membership {
         let consenter = wire::take_bytes(input, "a consenter")?;
         Ok(Member { id, weight, consenter })
     }
+}
+
+/// The next id once this one is assigned. There is none after the last, which is never assigned:
+/// a member's id is below the next one.
+fn id_after(id: NodeId) -> NodeId {
+    id.saturating_add(1)
 }
 
 fn undecodable(error: WireError) -> MembershipError {

@@ -3,26 +3,30 @@
 
 mod common;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use common::options;
 use proptest::prelude::*;
 use prost::Message as _;
-use raft::eraftpb::{Entry as RaftEntry, Message, MessageType, Snapshot, SnapshotMetadata};
-use weft_consensus::raft::{Options, RaftEngine, Start};
+use raft::eraftpb::{
+    ConfState, Entry as RaftEntry, Message, MessageType, Snapshot, SnapshotMetadata,
+};
+use weft_consensus::raft::{Options, RaftEngine, RestoreError, Start};
 use weft_consensus::{
-    Action, Applied, Engine, EngineError, Entry, Event, Membership, MessageError, Millis, NodeId,
-    Severity,
+    Action, Applied, Engine, EngineError, Entry, Event, LogWrite, Membership, MessageError, Millis,
+    NodeId, Severity,
 };
 
-fn engine(node: NodeId, size: u64) -> RaftEngine {
+fn applied(size: u64) -> Applied {
     let keys: Vec<Bytes> = (1..=size).map(|id| Bytes::from(format!("c{id}"))).collect();
-    let membership = Arc::new(Membership::genesis(&keys).unwrap());
-    let applied = Applied { index: 0, height: 1, membership };
+    Applied { index: 0, height: 1, membership: Arc::new(Membership::genesis(&keys).unwrap()) }
+}
+
+fn engine(node: NodeId, size: u64) -> RaftEngine {
     let options = Options { seed: node, ..options() };
-    RaftEngine::restore(node, options, applied, [], Start::Bootstrap, Millis(0)).unwrap()
+    RaftEngine::restore(node, options, applied(size), [], Start::Bootstrap, Millis(0)).unwrap()
 }
 
 /// Three engines with node 1 leading and a few entries delivered, and all messages exchanged.
@@ -174,6 +178,87 @@ fn terms() {
     }
 }
 
+/// Terms have an end. A member that invents terms comes nowhere near it, elections go on beyond
+/// what it brings about, and nodes that were away follow.
+#[test]
+fn terms_near_their_end() {
+    let mut trio = Trio::new();
+    let (ceiling, step) = (1 << 62, 1 << 32);
+    let far = |term| message(MessageType::MsgHeartbeat, 3, 2, term);
+    check_field(&mut trio, 2, &far(ceiling + step + 1), "term");
+    trio.receive(2, &far(ceiling + step)).unwrap();
+    assert_eq!(trio.node(2).status().term, ceiling + step);
+    check_field(&mut trio, 2, &far(ceiling + 2 * step + 1), "term");
+    trio.deliver_all();
+    let leads = |engine: &RaftEngine| {
+        engine.status().accepts_proposals && engine.status().term > ceiling + step
+    };
+    while !trio.engines.iter().any(leads) {
+        trio.now += 20;
+        assert!(trio.now < 60_000, "no leader: {:?}", trio.engines);
+        for engine in &mut trio.engines {
+            engine.receive(Millis(trio.now), Event::Tick).unwrap();
+        }
+        trio.deliver_all();
+    }
+    assert!(trio.engines.iter().all(|engine| engine.status().term > ceiling + step));
+}
+
+/// The log of a node whose term or log is as near to the end as is taken, or nearer.
+fn restored(term: u64, base: u64) -> Result<RaftEngine, RestoreError> {
+    let mut records = BTreeMap::new();
+    for action in engine(2, 3).drain() {
+        let Action::Persist(persist) = action else { continue };
+        for write in persist.writes {
+            let LogWrite::Put { key, value } = write else { continue };
+            records.insert(key, value);
+        }
+    }
+    let applied = Applied { index: base, height: 1, ..applied(3) };
+    let numbers = |numbers: &[u64]| {
+        let mut out = Vec::new();
+        for mut number in numbers.iter().copied() {
+            while number >= 0x80 {
+                out.push(number as u8 | 0x80);
+                number >>= 7;
+            }
+            out.push(number as u8);
+        }
+        out
+    };
+    records.insert(Bytes::from_static(b"h"), numbers(&[term, 0, base]).into());
+    let mut value = numbers(&[base, term, 1]);
+    applied.membership.encode(&mut value);
+    records.insert(Bytes::from_static(b"b"), value.into());
+    RaftEngine::restore(2, options(), applied, records, Start::Restart, Millis(0))
+}
+
+#[test]
+fn at_the_end_of_terms_and_logs() {
+    let damaged = |term, base| match restored(term, base) {
+        Err(RestoreError::Contradiction { what, .. }) => what,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(damaged(u64::MAX - (1 << 39), 5), "the current term");
+    assert_eq!(damaged(7, u64::MAX), "the base's index");
+    let last = 1 << 63;
+    let mut engine = restored(last, 5).unwrap();
+    for (kind, term) in [
+        (MessageType::MsgHeartbeat, last + 1),
+        (MessageType::MsgRequestVote, last + (1 << 40)),
+        (MessageType::MsgAppend, u64::MAX),
+    ] {
+        let message = encode(&message(kind, 1, 2, term));
+        let refused = engine.receive(Millis(1), Event::Message { from: 1, message }).unwrap_err();
+        assert!(matches!(refused, EngineError::BadMessage { .. }), "{refused}");
+    }
+    for step in 1..20 {
+        engine.receive(Millis(step * 1_000), Event::Tick).unwrap();
+        engine.drain();
+    }
+    assert_eq!(engine.status().term, last);
+}
+
 #[test]
 fn commits_beyond_the_log() {
     let mut trio = Trio::new();
@@ -207,6 +292,7 @@ fn appends() {
     check_field(&mut trio, 2, &append(last + 5, 0, vec![entry(last + 6, term)]), "log_term");
     check_field(&mut trio, 2, &append(0, term, vec![]), "log_term");
     check_field(&mut trio, 2, &append(u64::MAX, term, vec![]), "index");
+    check_field(&mut trio, 2, &append(u64::MAX - 2, term, vec![]), "index");
     // Payloads.
     let bad = |entry_type, data: &[u8]| RaftEntry {
         entry_type,
@@ -246,12 +332,20 @@ fn snapshots() {
     let reason = refused(&mut trio, 2, &with(Some(empty)));
     assert!(matches!(reason, MessageError::Membership(_)), "{reason}");
     let others = Membership::genesis(&[Bytes::from("only c1")]).unwrap();
-    let mut data = vec![9];
-    others.encode(&mut data);
-    let metadata = SnapshotMetadata { index: 50, term, ..SnapshotMetadata::default() };
-    let without_us = Snapshot { data, metadata: Some(metadata) };
-    let reason = refused(&mut trio, 2, &with(Some(without_us)));
+    let of = |members: &Membership, height: &[u8], index| {
+        let mut data = height.to_vec();
+        members.encode(&mut data);
+        let voters = members.ids().collect();
+        let conf_state = Some(ConfState { voters, ..ConfState::default() });
+        Some(Snapshot { data, metadata: Some(SnapshotMetadata { conf_state, index, term }) })
+    };
+    let reason = refused(&mut trio, 2, &with(of(&others, &[9], 50)));
     assert_eq!(reason, MessageError::Membership("this node is not in it".into()));
+    // Points after which there is hardly any place for entries, or blocks.
+    let ours = applied(3).membership;
+    check_field(&mut trio, 2, &with(of(&ours, &[9], u64::MAX - 1)), "snapshot.index");
+    let height = &b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"[..];
+    check_field(&mut trio, 2, &with(of(&ours, height, 50)), "snapshot.height");
 }
 
 #[test]
@@ -275,7 +369,8 @@ fn oversized() {
 
 /// Values around which mistakes are made.
 fn number() -> impl Strategy<Value = u64> {
-    prop_oneof![0u64..12, Just(u64::MAX), Just(u64::MAX - 1), Just(1 << 20), Just(1 << 40)]
+    let large = [u64::MAX, u64::MAX - 1, 1 << 20, 1 << 40, 1 << 62, (1 << 62) + (1 << 32), 1 << 63];
+    prop_oneof![5 => 0u64..12, 2 => prop::sample::select(large.to_vec())]
 }
 
 fn mutate(message: &mut Message, field: u8, value: u64) {

@@ -68,6 +68,15 @@ fn ids_are_never_used_again() {
     assert_eq!((ids(&again), again.next_id()), (vec![1, 2, 4], 5));
 }
 
+/// A next id may come from another node: at the end of the numbers nobody is added any more.
+#[test]
+fn ids_have_an_end() {
+    let last = Membership::from_metadata(&[1, 2], u64::MAX, &keys("ab")).unwrap();
+    let refused = Err(E::Id { id: u64::MAX, next_id: u64::MAX });
+    assert_eq!(last.updated(&keys("abc")), refused);
+    assert_eq!(last.difference(&last.updated(&keys("b")).unwrap()), Ok(Difference::Removed(1)));
+}
+
 #[test]
 fn one_change_at_a_time() {
     let refused = |consenters| abc().updated(&keys(consenters)).unwrap_err();

@@ -324,7 +324,7 @@ impl RaftEngine {
             MessageType::MsgAppend | MessageType::MsgHeartbeat | MessageType::MsgSnapshot
         );
         if replication && self.quarantine == Quarantine::Waiting {
-            let barrier = message.term + BARRIER;
+            let barrier = message.term.saturating_add(BARRIER);
             self.quarantine = Quarantine::Barrier(barrier);
             self.raw.raft.become_follower(barrier, raft::INVALID_ID);
             self.redraw_timeout();

@@ -4,6 +4,12 @@
 //! number near 2⁶⁴ makes it panic. Everything that it asserts about a message is checked here
 //! first, so that the worst a member can do with malformed bytes is to have them refused.
 //! (A member that lies consistently can still stop progress: Raft survives crashes, not traitors.)
+//!
+//! Terms and indices have ceilings, so that no sum overflows. A member that invents terms brings
+//! the others to 2⁶² with one message, which harms nobody: elections and rejoining go on from there,
+//! and nodes that were away follow. Beyond that it moves a node by 2³² a message. A node that it
+//! moves further than the others, or not with them, no longer hears them and has to rejoin; after
+//! 2³⁰ messages, at 2⁶³, nobody is elected any more.
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -18,9 +24,21 @@ use crate::membership::{Change, Membership};
 /// The first byte of every message: what follows is the `raft` crate's `Message`.
 const FORMAT_RAFT: u8 = 1;
 
-/// How far beyond this node's term a message's may be. Terms grow by one an election, and by
-/// 2²⁰ when a node rejoins; what is further is not from this protocol.
-const MAX_TERM_AHEAD: u64 = 1 << 40;
+/// The highest index and height in a message, and the term that a message may be of whatever the
+/// receiver's is. Terms grow by one an election and by 2²⁰ when a node rejoins, the others by one
+/// an entry: no channel lives to see it. From here to 2⁶⁴ there is room for all that is added to
+/// such a number, here and in the `raft` crate.
+const CEILING: u64 = 1 << 62;
+
+/// How far a message's term may be beyond the receiver's, above [`CEILING`].
+const TERM_STEP: u64 = 1 << 32;
+
+/// The highest term of a message.
+const TERM_LIMIT: u64 = 1 << 63;
+
+/// The highest term or index that this engine persists: a message's, and what a node adds to it
+/// as it stands or rejoins.
+pub(super) const PERSISTED_LIMIT: u64 = TERM_LIMIT + TERM_STEP;
 
 /// The bytes to send for a message.
 pub(super) fn encode(message: &Message) -> Bytes {
@@ -32,7 +50,7 @@ pub(super) fn encode(message: &Message) -> Bytes {
 }
 
 /// Reads the bytes of a message.
-pub(super) fn decode(bytes: &Bytes, limit: usize) -> Result<Message, MessageError> {
+pub(crate) fn decode(bytes: &Bytes, limit: usize) -> Result<Message, MessageError> {
     if bytes.len() > limit {
         return Err(MessageError::TooLarge { size: bytes.len(), limit });
     }
@@ -71,8 +89,7 @@ impl Guard<'_> {
             .filter(is_sent_between_nodes)
             .ok_or_else(|| MessageError::Type(message.msg_type.to_string()))?;
         self.check_addresses(from, message, kind)?;
-        ensure(message.term > 0, "term", message.term)?;
-        ensure(message.term <= self.raft.term + MAX_TERM_AHEAD, "term", message.term)?;
+        self.check_term(message.term)?;
         match kind {
             MessageType::MsgAppend => self.check_append(message),
             MessageType::MsgAppendResponse => self.check_append_response(message),
@@ -81,6 +98,11 @@ impl Guard<'_> {
             MessageType::MsgTimeoutNow => self.check_timeout_now(message),
             _ => Ok(()),
         }
+    }
+
+    fn check_term(&self, term: u64) -> Result<(), MessageError> {
+        let limit = self.raft.term.max(CEILING).saturating_add(TERM_STEP).min(TERM_LIMIT);
+        ensure(term > 0 && term <= limit, "term", term)
     }
 
     fn check_addresses(
@@ -107,13 +129,13 @@ impl Guard<'_> {
 
     fn check_append(&self, message: &mut Message) -> Result<(), MessageError> {
         let Message { index, log_term, term, .. } = *message;
-        ensure(index < u64::MAX, "index", index)?;
+        ensure(index <= CEILING, "index", index)?;
         ensure((index == 0) == (log_term == 0), "log_term", log_term)?;
         ensure(log_term <= term, "log_term", log_term)?;
         let mut previous = (index, log_term.max(1));
         for entry in &mut message.entries {
             self.check_entry(entry)?;
-            let next = previous.0.checked_add(1).filter(|next| *next < u64::MAX);
+            let next = previous.0.checked_add(1).filter(|next| *next <= CEILING);
             ensure(Some(entry.index) == next, "entries.index", entry.index)?;
             let in_order = entry.term >= previous.1 && entry.term <= term;
             ensure(in_order, "entries.term", entry.term)?;
@@ -159,9 +181,9 @@ impl Guard<'_> {
             return Err(implausible("snapshot", 0));
         };
         let base = snapshot_base(snapshot)?;
-        ensure(base.index > 0 && base.index < u64::MAX, "snapshot.index", base.index)?;
+        ensure(base.index > 0 && base.index <= CEILING, "snapshot.index", base.index)?;
         ensure(base.term > 0 && base.term <= message.term, "snapshot.term", base.term)?;
-        ensure(base.height > 0, "snapshot.height", base.height)?;
+        ensure(base.height > 0 && base.height <= CEILING, "snapshot.height", base.height)?;
         if !base.membership.contains(self.node) {
             return Err(MessageError::Membership("this node is not in it".into()));
         }

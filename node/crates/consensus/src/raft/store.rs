@@ -16,6 +16,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use raft::eraftpb::{Entry, EntryType, HardState};
 
+use super::guard;
 use super::log::Base;
 use super::options::OptionsError;
 use crate::engine::{Index, LogWrite, NodeId, Persist};
@@ -191,6 +192,9 @@ impl Persisted {
     }
 
     fn check(&self) -> Result<(), RestoreError> {
+        at_most("the base's index", self.base.index, guard::PERSISTED_LIMIT)?;
+        at_most("the base's height", self.base.height, guard::PERSISTED_LIMIT)?;
+        at_most("the current term", self.hard_state.term, guard::PERSISTED_LIMIT)?;
         let (mut expected, mut term) = (self.base.index + 1, self.base.term);
         for entry in &self.entries {
             if entry.index != expected {
@@ -292,7 +296,7 @@ impl Writer {
         let quarantine = match quarantine {
             Quarantine::None => 0,
             Quarantine::Waiting => 1,
-            Quarantine::Barrier(term) => term + 2,
+            Quarantine::Barrier(term) => term.saturating_add(2),
         };
         self.put_numbers(META, &[VERSION, node, quarantine, joined_at]);
     }

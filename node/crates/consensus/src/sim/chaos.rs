@@ -5,7 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::net::Network;
 use super::record::Violation;
-use super::world::{Counts, World, WorldOptions};
+use super::witness::Reader;
+use super::world::{Counts, Trap, World, WorldOptions};
 use super::{Make, consenters_but};
 use crate::engine::{Event, NodeId, Role};
 use crate::rng::Rng;
@@ -15,6 +16,8 @@ use crate::rng::Rng;
 pub struct Chaos {
     /// Makes the engines.
     pub make: Make,
+    /// Reads what their messages promise.
+    pub promises: Reader,
     /// The engines' election timeout in milliseconds: times are chosen by it, and progress has to
     /// be made within twice as long after healing.
     pub election_timeout_ms: u64,
@@ -41,7 +44,7 @@ pub struct Failure {
 pub struct Report {
     /// Blocks delivered.
     pub height: u64,
-    /// Terms in which a leader took proposals.
+    /// Terms in which a node led.
     pub terms: usize,
     /// Milliseconds from healing to the first delivery of a later proposal.
     pub recovered_ms: u64,
@@ -65,11 +68,13 @@ enum Fault {
     Shrink,
     Transfer,
     Loss,
+    Trap,
+    Storm,
     Heal,
     Restart,
 }
 
-const FAULTS: [Fault; 11] = [
+const FAULTS: [Fault; 13] = [
     Fault::Crash,
     Fault::CrashSyncing,
     Fault::CrashAll,
@@ -81,6 +86,8 @@ const FAULTS: [Fault; 11] = [
     Fault::Shrink,
     Fault::Transfer,
     Fault::Loss,
+    Fault::Trap,
+    Fault::Storm,
 ];
 
 /// Runs one seed.
@@ -124,9 +131,15 @@ impl Run {
             repeated: [0, 30, 200][rng.range(0, 3) as usize],
         };
         let sync_ms = [0, 5, 40, 150][rng.range(0, 4) as usize];
-        let options = WorldOptions { network, sync_ms, sync_blocks: rng.range(0, 2) == 0 };
+        let late = [0, 0, 50, 300][rng.range(0, 4) as usize];
+        let sync_blocks = rng.range(0, 2) == 0;
+        let promises = chaos.promises;
+        let options = WorldOptions { network, sync_ms, sync_blocks, late, promises };
         // A different mix of faults in every run reaches states that all of them at once hide.
-        let mut faults: Vec<Fault> = FAULTS.into_iter().filter(|_| rng.range(0, 2) == 0).collect();
+        // Few of them come the more often.
+        let rare = rng.range(2, 5);
+        let mut faults: Vec<Fault> =
+            FAULTS.into_iter().filter(|_| rng.range(0, rare) == 0).collect();
         // Of two members one must not lose its log: that loses the channel.
         if faults.contains(&Fault::Wipe) {
             faults.retain(|fault| *fault != Fault::Shrink);
@@ -191,14 +204,16 @@ impl Run {
         Ok(())
     }
 
-    /// I5: an entry proposed after healing is delivered within two election timeouts. A node that
-    /// is just rejoining makes the leader step down once, which may come after.
+    /// I5: an entry proposed after healing is delivered within two election timeouts, once no
+    /// message from before can disturb. A node that is just rejoining makes the leader step down
+    /// once, which may come after.
     fn recover(&mut self, rejoining: bool) -> Result<u64, Violation> {
         let healed = self.world.now();
+        let begin = self.world.last_arrival().max(healed);
         let bound = self.timeout * if rejoining { 6 } else { 2 };
         loop {
             self.step()?;
-            let waited = self.world.now() - healed;
+            let waited = self.world.now().saturating_sub(begin);
             let first = self.world.record().first_delivery_of_proposals_since(healed);
             if let Some(first) = first {
                 return Ok(first - healed);
@@ -255,6 +270,8 @@ impl Run {
                 let lost = self.rng.range(0, 500);
                 self.world.options.network.lost = lost;
             }
+            Fault::Trap => self.trap(),
+            Fault::Storm => self.storm()?,
             Fault::Heal => self.world.heal(),
             Fault::Restart => self.restart_some(),
         }
@@ -270,6 +287,28 @@ impl Run {
                 break;
             }
             self.world.run(1)?;
+        }
+        Ok(())
+    }
+
+    fn trap(&mut self) {
+        let trap = if self.rng.range(0, 2) == 0 { Trap::Vote } else { Trap::Promise };
+        self.world.trap(trap);
+    }
+
+    /// Everyone stalls past the election timeout, as when a host is suspended, and wakes at about
+    /// the same time: many stand in one term, and one that votes crashes.
+    fn storm(&mut self) -> Result<(), Violation> {
+        let mut ids = self.world.ids();
+        ids.iter().for_each(|id| self.world.pause(*id));
+        self.world.run(self.timeout * 3 / 2)?;
+        self.world.trap(Trap::Vote);
+        let first = self.rng.range(0, ids.len() as u64) as usize;
+        ids.rotate_left(first);
+        for id in ids {
+            self.world.resume(id);
+            let pause = self.rng.range(0, 10);
+            self.world.run(pause)?;
         }
         Ok(())
     }

@@ -18,6 +18,14 @@ pub enum Violation {
         number: u64,
     },
     /// I2.
+    #[error("node {node} delivered block {number} with a membership that is not the one after it")]
+    Membership {
+        /// The node.
+        node: NodeId,
+        /// The block.
+        number: u64,
+    },
+    /// I2.
     #[error("node {node} delivered block {number} at index {index}, which is not after {after}")]
     Index {
         /// The node.
@@ -82,7 +90,19 @@ pub enum Violation {
         /// How long was waited.
         waited: u64,
     },
-    /// Two leaders.
+    /// I6.
+    #[error("node {node} votes in term {term} for {first} and for {second}")]
+    TwoVotes {
+        /// The voter.
+        node: NodeId,
+        /// The term.
+        term: u64,
+        /// One candidate.
+        first: NodeId,
+        /// The other.
+        second: NodeId,
+    },
+    /// I7.
     #[error("nodes {first} and {second} both lead in term {term}")]
     TwoLeaders {
         /// One.
@@ -91,6 +111,48 @@ pub enum Violation {
         second: NodeId,
         /// The term.
         term: u64,
+    },
+    /// I8.
+    #[error("node {node} promises something in term {term} after it did in term {after}")]
+    WentBack {
+        /// The node.
+        node: NodeId,
+        /// The term.
+        term: u64,
+        /// The later term in which it promised something before.
+        after: u64,
+    },
+    /// I8.
+    #[error("node {node} restarted in term {term} after it promised something in term {promised}")]
+    ForgotTerm {
+        /// The node.
+        node: NodeId,
+        /// The term that it knows.
+        term: u64,
+        /// The term of its last promise.
+        promised: u64,
+    },
+    /// I8.
+    #[error("node {node} restarted with a log up to {last_index}, it acknowledged {held}")]
+    ForgotLog {
+        /// The node.
+        node: NodeId,
+        /// The end of its log.
+        last_index: Index,
+        /// The index that it acknowledged in the same term.
+        held: Index,
+    },
+    /// I9.
+    #[error("node {node} leads in term {term} with what was decided up to {last} of {decided}")]
+    Incomplete {
+        /// The leader.
+        node: NodeId,
+        /// Its term.
+        term: u64,
+        /// The end of its log, or of its ledger once it takes proposals.
+        last: Index,
+        /// The index of the last block that was decided before that term.
+        decided: Index,
     },
     /// A step of a scripted test did not come about.
     #[error("expected {0}")]
@@ -104,12 +166,18 @@ pub struct Record {
     positions: BTreeMap<Vec<u8>, Option<u64>>,
     blocks: Vec<Block>,
     delivered_at: Vec<u64>,
-    leaders: BTreeMap<u64, NodeId>,
+    /// For each block a term in which, or before which, it was decided.
+    decided_by: Vec<u64>,
 }
 
 impl Record {
     pub fn new(genesis: Block) -> Self {
-        Self { blocks: vec![genesis], delivered_at: vec![0], ..Self::default() }
+        Self {
+            blocks: vec![genesis],
+            delivered_at: vec![0],
+            decided_by: vec![0],
+            ..Self::default()
+        }
     }
 
     pub fn proposed(&mut self, entry: &Entry, now: u64) {
@@ -134,13 +202,14 @@ impl Record {
         blocks.filter(|(block, _)| late.contains(&&block.entry)).map(|(_, at)| *at).min()
     }
 
-    /// Checks a block that `node` is about to add to its ledger, which ends with `last`.
+    /// Checks a block that `node` is about to add to its ledger, which ends with `last`. `moment`
+    /// is the time, and the latest term in which anyone led by then.
     pub fn deliver(
         &mut self,
         node: NodeId,
         block: &Block,
         last: Option<&Block>,
-        now: u64,
+        moment: (u64, u64),
     ) -> Result<(), Violation> {
         let Block { number, index, .. } = *block;
         let height = last.map_or(0, |last| last.number + 1);
@@ -150,6 +219,10 @@ impl Record {
         let after = last.map_or(0, |last| last.index);
         if index <= after {
             return Err(Violation::Index { node, number, index, after });
+        }
+        let next = last.map(|last| last.membership.after(block.entry.change()));
+        if next.is_some_and(|next| next != *block.membership) {
+            return Err(Violation::Membership { node, number });
         }
         match self.blocks.get(number as usize) {
             Some(known) if known == block => return Ok(()),
@@ -161,20 +234,20 @@ impl Record {
             _ => return Err(Violation::Foreign { node, number }),
         }
         self.blocks.push(block.clone());
-        self.delivered_at.push(now);
+        self.delivered_at.push(moment.0);
+        self.decided_by.push(moment.1);
         Ok(())
     }
 
-    pub fn leads(&mut self, node: NodeId, term: u64) -> Result<(), Violation> {
-        let first = *self.leaders.entry(term).or_insert(node);
-        if first == node {
+    /// Checks that a leader whose log, or ledger, ends at `last` has all that was decided before
+    /// its term.
+    pub fn leads(&self, node: NodeId, term: u64, last: Index) -> Result<(), Violation> {
+        let blocks = self.blocks.iter().zip(&self.decided_by);
+        let decided = blocks.take_while(|(_, by)| **by < term).last().map_or(0, |(b, _)| b.index);
+        if last >= decided {
             Ok(())
         } else {
-            Err(Violation::TwoLeaders { first, second: node, term })
+            Err(Violation::Incomplete { node, term, last, decided })
         }
-    }
-
-    pub fn terms_led(&self) -> usize {
-        self.leaders.len()
     }
 }

@@ -19,12 +19,18 @@ pub fn options() -> Options {
 pub const ELECTION_MS: u64 = 1_000;
 
 pub fn chaos(make: Make) -> Chaos {
-    Chaos { make, election_timeout_ms: options().election_timeout_ms(), duration_ms: 20_000 }
+    Chaos {
+        make,
+        promises: sim::raft_promises,
+        election_timeout_ms: options().election_timeout_ms(),
+        duration_ms: 20_000,
+    }
 }
 
 /// A Raft cluster with a leader.
 pub fn raft_world(size: u64, seed: u64) -> World {
-    let mut world = World::new(sim::raft(options()), size, seed, WorldOptions::default()).unwrap();
+    let world_options = WorldOptions { promises: sim::raft_promises, ..WorldOptions::default() };
+    let mut world = World::new(sim::raft(options()), size, seed, world_options).unwrap();
     elect(&mut world);
     world
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Violation, World, WorldOptions};
+use super::{Trap, Violation, World, WorldOptions};
 use crate::engine::{Event, NodeId, Role, Status};
 use crate::entry::Entry;
 use crate::membership::Membership;
@@ -21,6 +21,11 @@ impl World {
                 node.start = Start::Restart;
             }
         }
+    }
+
+    /// Kills the next node that sends such a promise, right after it, and has it restarted.
+    pub fn trap(&mut self, trap: Trap) {
+        self.trap = Some(trap);
     }
 
     /// Kills a node and loses its log; it is started again as one that rejoins.
@@ -67,8 +72,9 @@ impl World {
     /// Ends all faults: links, lost messages, stalled and crashed processes.
     pub fn heal_all(&mut self) {
         self.heal();
-        self.options.network = WorldOptions::default().network;
-        self.options.sync_ms = WorldOptions::default().sync_ms;
+        self.trap = None;
+        let WorldOptions { network, sync_ms, late, .. } = WorldOptions::default();
+        self.options = WorldOptions { network, sync_ms, late, ..self.options };
         for id in self.ids() {
             self.resume(id);
             self.start(id);

@@ -1,6 +1,7 @@
 //! The event loop: nodes, their disks, and the network between them.
 
 mod control;
+mod life;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -10,7 +11,8 @@ use bytes::Bytes;
 use super::disk::{Block, Disk};
 use super::net::{Calendar, Cuts, Network};
 use super::record::{Record, Violation};
-use super::{Make, Spec, consenter};
+use super::witness::{Promise, Reader, Witness, no_promises};
+use super::{Make, consenter};
 use crate::engine::{Action, Delivered, Engine, EngineError, Event, Millis, NodeId, Severity};
 use crate::entry::Entry;
 use crate::membership::{Change, Membership};
@@ -27,11 +29,20 @@ pub struct WorldOptions {
     /// Whether every block is synced. If not, it goes out with the next synced write of the log,
     /// as it may where both share a journal.
     pub sync_blocks: bool,
+    /// Of a thousand messages, how many come up to [`LATE_MS`] later than the network's delay:
+    /// after elections, and after restarts of sender and receiver.
+    pub late: u64,
+    /// Reads what the engine's messages promise.
+    pub promises: Reader,
 }
+
+/// How late late messages are at most, in milliseconds.
+const LATE_MS: u64 = 1_000;
 
 impl Default for WorldOptions {
     fn default() -> Self {
-        Self { network: Network::good(), sync_ms: 3, sync_blocks: true }
+        let (sync_ms, sync_blocks, late) = (3, true, 0);
+        Self { network: Network::good(), sync_ms, sync_blocks, late, promises: no_promises }
     }
 }
 
@@ -42,6 +53,16 @@ enum What {
     Synced { node: NodeId, life: u64 },
     Fetch { node: NodeId, life: u64 },
     Found { node: NodeId, height: u64 },
+    Restart { node: NodeId },
+}
+
+/// After which promises the next node to make one crashes at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trap {
+    /// Votes, its own candidacy included.
+    Vote,
+    /// Any.
+    Promise,
 }
 
 struct Node {
@@ -95,6 +116,8 @@ pub struct Counts {
     pub joins: u64,
     /// Changes of the leader that some node saw.
     pub leader_changes: u64,
+    /// Processes killed right after they sent a promise.
+    pub trapped: u64,
 }
 
 /// A simulated cluster.
@@ -107,6 +130,11 @@ pub struct World {
     nodes: BTreeMap<NodeId, Node>,
     cuts: Cuts,
     record: Record,
+    witness: Witness,
+    trap: Option<Trap>,
+    /// Whether the action that is being carried out sprang the trap.
+    trapped: bool,
+    last_arrival: u64,
     proposals: u64,
     violation: Option<Violation>,
     counts: Counts,
@@ -141,6 +169,10 @@ impl World {
             nodes,
             cuts: Cuts::default(),
             record: Record::new(genesis),
+            witness: Witness::default(),
+            trap: None,
+            trapped: false,
+            last_arrival: 0,
             proposals: 0,
             violation: None,
             counts: Counts::default(),
@@ -171,6 +203,12 @@ impl World {
         self.trace
     }
 
+    /// When the last message arrives of those sent so far.
+    #[must_use]
+    pub fn last_arrival(&self) -> u64 {
+        self.last_arrival
+    }
+
     /// Blocks that any node ever delivered, the genesis block included.
     #[must_use]
     pub fn height(&self) -> u64 {
@@ -191,7 +229,7 @@ impl World {
     /// How many terms had a leader that took proposals.
     #[must_use]
     pub fn terms_led(&self) -> usize {
-        self.record.terms_led()
+        self.witness.terms_led()
     }
 
     /// Lets `ms` milliseconds pass.
@@ -246,6 +284,7 @@ impl World {
             What::Synced { node, life } if self.is_life(node, life) => self.synced(node),
             What::Fetch { node, life } if self.is_life(node, life) => self.fetch(node),
             What::Found { node, height } => self.found(node, height),
+            What::Restart { node } => self.start(node),
             What::Timer { .. } | What::Synced { .. } | What::Fetch { .. } => {}
         }
     }
@@ -338,6 +377,10 @@ impl World {
             if sync {
                 self.begin_sync(id);
             }
+            if std::mem::take(&mut self.trapped) {
+                self.spring(id);
+                return false;
+            }
         }
     }
 
@@ -377,8 +420,9 @@ impl World {
     fn add_block(&mut self, id: NodeId, block: Block) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let known = self.record.height();
-        let checked =
-            self.record.deliver(id, &block, node.disk.ledger().last(), self.calendar.now());
+        // As long as no leader was seen, it is not known in which term a block was decided.
+        let moment = (self.calendar.now(), self.witness.last_term_led().unwrap_or(u64::MAX));
+        let checked = self.record.deliver(id, &block, node.disk.ledger().last(), moment);
         node.disk.write_block(block.clone());
         if let Err(violation) = checked {
             return self.fail(violation);
@@ -392,9 +436,11 @@ impl World {
         match action {
             Action::Send { to, message } => self.send(id, to, message),
             Action::Leading { term } => {
-                if let Err(violation) = self.record.leads(id, term) {
-                    self.fail(violation);
-                }
+                let ledger = self.nodes.get(&id).and_then(|node| node.disk.ledger().last());
+                let last = ledger.map_or(0, |block| block.index);
+                let one = self.witness.leads(id, term).map(|_| ());
+                let complete = one.and(self.record.leads(id, term, last));
+                complete.unwrap_or_else(|violation| self.fail(violation));
             }
             Action::CatchUp { from, height, .. } => {
                 self.counts.catch_ups += 1;
@@ -416,6 +462,9 @@ impl World {
     fn send(&mut self, from: NodeId, to: NodeId, message: Bytes) {
         let network = self.options.network;
         self.mix(&[from, to, message.len() as u64]);
+        if let Some(promise) = (self.options.promises)(from, to, &message) {
+            self.promised(from, promise);
+        }
         if self.cuts.is_cut(from, to) || network.loses(&mut self.rng) {
             if self.rng.range(0, 4) == 0 {
                 let node = to;
@@ -426,7 +475,33 @@ impl World {
             return;
         }
         for delay in network.copies(&mut self.rng) {
+            let late = self.rng.range(0, 1000) < self.options.late;
+            let delay = delay + if late { self.rng.range(0, LATE_MS) } else { 0 };
+            self.last_arrival = self.last_arrival.max(self.now() + delay);
             self.at(delay, What::Arrive { from, to, message: message.clone() });
+        }
+    }
+
+    fn promised(&mut self, node: NodeId, promise: Promise) {
+        let complete = match self.witness.see(node, promise) {
+            Ok(Some(term)) => self.log_is_complete(node, term),
+            Ok(None) => Ok(()),
+            Err(violation) => Err(violation),
+        };
+        complete.unwrap_or_else(|violation| self.fail(violation));
+        self.trapped = match self.trap {
+            Some(Trap::Promise) => true,
+            Some(Trap::Vote) => matches!(promise, Promise::Vote { .. }),
+            None => false,
+        };
+        self.trap = self.trap.filter(|_| !self.trapped);
+    }
+
+    /// Checks a new leader's log, unless the node has moved on since it wrote the message.
+    fn log_is_complete(&self, node: NodeId, term: u64) -> Result<(), Violation> {
+        match self.status(node).filter(|status| status.term == term) {
+            Some(status) => self.record.leads(node, term, status.last_index),
+            None => Ok(()),
         }
     }
 
@@ -434,98 +509,6 @@ impl World {
         let now = self.now();
         for value in values.iter().chain(&[now]) {
             self.trace = (self.trace ^ value).wrapping_mul(0x0100_0000_01b3).rotate_left(5);
-        }
-    }
-
-    fn begin_fetch(&mut self, id: NodeId, from: Vec<NodeId>, height: u64) {
-        if let Some(node) = self.nodes.get_mut(&id) {
-            node.fetch = Some((from, height));
-            let life = node.life;
-            self.at(10, What::Fetch { node: id, life });
-        }
-    }
-
-    /// Fetches a few blocks at a time, so that a crash can fall between.
-    fn fetch(&mut self, id: NodeId) {
-        const AT_ONCE: usize = 4;
-        let Some(node) = self.nodes.get(&id) else { return };
-        let (life, height) = (node.life, node.disk.height());
-        let Some((from, target)) = node.fetch.clone() else { return };
-        let source = from.iter().find(|source| {
-            let up = self.nodes.get(source).is_some_and(|n| n.engine.is_some());
-            up && self.cuts.are_linked(**source, id) && self.height_of(**source) > height
-        });
-        let blocks: Vec<Block> = match source.and_then(|source| self.nodes.get(source)) {
-            Some(source) => source.disk.ledger().iter().skip(height as usize).cloned().collect(),
-            None => Vec::new(),
-        };
-        for block in blocks.into_iter().take(AT_ONCE).take_while(|b| b.number < target) {
-            self.add_block(id, block);
-        }
-        let Some(node) = self.nodes.get_mut(&id) else { return };
-        node.disk.sync();
-        if node.disk.height() < target {
-            return self.at(20, What::Fetch { node: id, life });
-        }
-        node.fetch = None;
-        self.give(id, Event::CaughtUp { height: target });
-    }
-
-    /// Starts the nodes that a config block adds, with the blocks up to there.
-    fn start_newcomer(&mut self, block: &Block) {
-        for id in block.membership.ids() {
-            if !self.nodes.contains_key(&id) {
-                let delay = self.rng.range(1, 500);
-                self.at(delay, What::Found { node: id, height: block.number + 1 });
-            }
-        }
-    }
-
-    fn found(&mut self, id: NodeId, height: u64) {
-        if self.nodes.contains_key(&id) {
-            return;
-        }
-        self.counts.joins += 1;
-        let blocks = self.record.blocks().iter().take(height as usize).cloned().collect();
-        self.nodes.insert(id, Node::new(Disk::with_ledger(blocks), Start::Join));
-        self.start(id);
-    }
-
-    /// Starts a node's process if it is down.
-    pub fn start(&mut self, id: NodeId) {
-        let seed = self.rng.draw();
-        let Some(node) = self.nodes.get_mut(&id) else { return };
-        let Some(applied) = node.disk.applied() else { return };
-        if node.engine.is_some() || node.removed {
-            return;
-        }
-        let records = node.disk.records();
-        let spec = Spec {
-            node: id,
-            applied,
-            records,
-            start: node.start,
-            seed,
-            now: Millis(self.calendar.now()),
-        };
-        match (self.make)(spec) {
-            Ok(engine) => {
-                node.engine = Some(engine);
-                node.paused = false;
-                self.work(id);
-            }
-            Err(error) => self.fail(Violation::Restart { node: id, error }),
-        }
-    }
-
-    fn stop(&mut self, id: NodeId) {
-        if let Some(node) = self.nodes.get_mut(&id) {
-            node.engine = None;
-            node.life += 1;
-            node.inbox.clear();
-            node.queue.clear();
-            (node.syncing, node.paused) = (false, false);
-            (node.timer, node.fetch, node.writing) = (None, None, None);
         }
     }
 
