@@ -307,12 +307,13 @@ impl Applier {
         }
     }
 
-    /// Writes an object over the state of it that was read.
+    /// Writes an object over the state of it that was read, if that was made for the same.
     ///
     /// # Errors
     /// [`ApplyError`].
-    pub async fn replace<K: Object>(&self, object: &K) -> Result<Replaced, ApplyError> {
+    pub async fn replace<K: Object>(&self, live: &K, object: &K) -> Result<Replaced, ApplyError> {
         let subject = subject_of(object);
+        check_owner(&subject, &to_json(&subject, object)?, &to_json(&subject, live)?)?;
         let api: Api<K> = Api::namespaced(self.client.clone(), &subject.namespace);
         let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..Default::default() };
         self.metrics.write(&subject.kind, "replace");

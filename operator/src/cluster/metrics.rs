@@ -101,7 +101,7 @@ impl Metrics {
             )?,
             certificates: gauge(
                 "weft_operator_certificate_expiry_seconds",
-                "When a certificate of a node or user ends, in seconds since 1970.",
+                "When a certificate of a node, user or contract ends, in seconds since 1970.",
                 &[field::NAMESPACE, field::NAME, field::CERTIFICATE],
             )?,
             heights: gauge(

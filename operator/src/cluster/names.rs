@@ -8,6 +8,7 @@
 //! | holder | CA Secrets | `HOLDER-ca`, `HOLDER-tlsca` |
 //! | holder | MSP without keys (ConfigMap) | `HOLDER-msp` |
 //! | holder | identity of a user (Secret) | `HOLDER-user-USER` |
+//! | holder | certificate of a contract that registers (Secret) | `HOLDER-contract-CHAINCODE` |
 //! | node | Service, StatefulSet, settings (ConfigMap), volume (claim) | `NODE` |
 //! | node | identity (Secret) | `NODE-identity` |
 //! | holder | Service for clients, headless Service | `GROUP`, `GROUP-nodes` |
@@ -29,7 +30,7 @@ pub mod label {
     pub const NAME: &str = "app.kubernetes.io/name";
     /// The object that it was made for.
     pub const INSTANCE: &str = "app.kubernetes.io/instance";
-    /// `orderer`, `peer`, `chaincode`, `authority`, `user`, `msp`, `genesis`.
+    /// `orderer`, `peer`, `chaincode`, `authority`, `user`, `contract`, `msp`, `genesis`.
     pub const COMPONENT: &str = "app.kubernetes.io/component";
     /// The network.
     pub const PART_OF: &str = "app.kubernetes.io/part-of";
@@ -95,6 +96,8 @@ pub mod component {
     pub const AUTHORITY: &str = "authority";
     /// A user's identity.
     pub const USER: &str = "user";
+    /// The certificate with which a contract registers.
+    pub const CONTRACT: &str = "contract";
     /// An MSP without keys.
     pub const MSP: &str = "msp";
     /// A genesis block.
@@ -137,6 +140,15 @@ pub mod key {
     pub const TLS_CERT: &str = "tls.crt";
     /// Identity Secret: the TLS key, PKCS#8 PEM.
     pub const TLS_KEY: &str = "tls.key";
+    /// Contract Secret: roots of the TLS certificates of the peers with which it registers. Beside
+    /// it stand [`TLS_CERT`] and [`TLS_KEY`].
+    pub const CONTRACT_ROOTS: &str = "ca.crt";
+    /// Contract Secret: [`TLS_CERT`] in base64, as some contract libraries want it.
+    pub const TLS_CERT_BASE64: &str = "tls.crt.base64";
+    /// Contract Secret: [`TLS_KEY`] in base64.
+    pub const TLS_KEY_BASE64: &str = "tls.key.base64";
+    /// Contract Secret: the id of the package that the certificate is for.
+    pub const PACKAGE_ID: &str = "packageId";
     /// Identity Secret and MSP ConfigMap: roots of identities.
     pub const CA_CERTS: &str = "cacerts.pem";
     /// Identity Secret and MSP ConfigMap: intermediates of identities; absent without one.
@@ -220,6 +232,11 @@ impl Holder {
     /// The Secret of a user.
     pub fn user(&self, user: &str) -> String {
         format!("{}-user-{user}", self.name())
+    }
+
+    /// The Secret with which the contract of a `Chaincode` registers.
+    pub fn contract(&self, chaincode: &str) -> String {
+        format!("{}-contract-{chaincode}", self.name())
     }
 }
 

@@ -194,6 +194,8 @@ impl Node {
         set_tls(&mut settings.tls);
         settings.operations.listen = everywhere(port::PEER_OPERATIONS);
         settings.chaincode.listen = everywhere(port::PEER_CHAINCODE);
+        // Whomever else the node's clients may come from: contracts are the organization's own.
+        settings.chaincode.client_root_cas.clone_from(&settings.tls.root_cas);
         self.set_logging(&mut settings.logging);
         settings
     }

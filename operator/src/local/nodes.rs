@@ -175,6 +175,8 @@ impl Node {
         settings.tls.root_cas = vec![self.tls_root()];
         settings.operations.listen = listen(self.operations);
         settings.chaincode.listen = listen(self.extra);
+        // Whomever else the node's clients may come from: contracts are the organization's own.
+        settings.chaincode.client_root_cas = vec![self.tls_root()];
         settings.logging.file.path = self.log();
         if let Some(level) = &self.log_level {
             settings.logging.spec.clone_from(level);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kube::{Resource, ResourceExt};
 
 use super::stores::{Stores, find, is_set, select};
-use crate::api::LedgerNetwork;
+use crate::api::{Chaincode, LedgerNetwork};
 use crate::cluster::names::annotation;
 use crate::manifest::Manifest;
 use crate::model::{self, Network, Problem, Remedy};
@@ -53,6 +53,19 @@ impl Scene {
             .collect();
         found.sort_by_key(|problem| problem.remedy == Remedy::Wait);
         found
+    }
+
+    /// What a chaincode means, with its network and channel; nothing when that is not valid.
+    pub fn chaincode(
+        &self,
+        object: &Chaincode,
+    ) -> Option<(&Network, &model::Channel, &model::Chaincode)> {
+        let network = self.network.as_ref()?;
+        let on_channel = |one: &&model::Channel| one.id.as_str() == object.spec.channel_ref;
+        let channel = network.channels.iter().find(on_channel)?;
+        let name = object.spec.name.clone().unwrap_or_else(|| object.name_any());
+        let chaincode = channel.chaincodes.iter().find(|one| one.name == name)?;
+        Some((network, channel, chaincode))
     }
 
     /// Whether the network, and everything in it, is not to be touched.

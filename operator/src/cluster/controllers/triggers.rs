@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Resource, ResourceExt};
 
-use super::stores::{Stores, label_of, select};
+use super::stores::{Stores, find, label_of, select};
 use crate::api::{Chaincode, Channel, LedgerNetwork, Organization};
 use crate::cluster::names::{component, label};
 
@@ -147,6 +147,8 @@ pub fn of_channel(channel: &Channel, stores: &Stores, seen: &mut Seen) -> Vec<Ta
     let mut targets = Vec::new();
     if own {
         targets.push(Target::Channel(name.clone()));
+        // Members have certificates for its contracts that register.
+        targets.extend(members(stores, &namespace, &channel.spec.network_ref));
     }
     if others {
         targets.push(Target::Network(channel.spec.network_ref.clone()));
@@ -155,19 +157,21 @@ pub fn of_channel(channel: &Channel, stores: &Stores, seen: &mut Seen) -> Vec<Ta
     targets
 }
 
-/// A chaincode changed: its network's status.
+/// A chaincode changed: its network's status, and the certificates that members have for it.
 pub fn of_chaincode(chaincode: &Chaincode, stores: &Stores, seen: &mut Seen) -> Vec<Target> {
     let status = chaincode.status.clone().unwrap_or_default();
     let (own, others) = seen.changed(chaincode, words(&status.conditions));
     let namespace = chaincode.namespace().unwrap_or_default();
+    let channel = find(&stores.channels, &namespace, &chaincode.spec.channel_ref);
+    let network = channel.map(|one| one.spec.network_ref.clone());
     let mut targets = Vec::new();
     if own {
         targets.push(Target::Chaincode(chaincode.name_any()));
+        let members = network.iter().flat_map(|name| members(stores, &namespace, name));
+        targets.extend(members);
     }
     if others {
-        let channel =
-            super::stores::find(&stores.channels, &namespace, &chaincode.spec.channel_ref);
-        targets.extend(channel.map(|one| Target::Network(one.spec.network_ref.clone())));
+        targets.extend(network.map(Target::Network));
     }
     targets
 }
@@ -176,6 +180,11 @@ pub fn of_chaincode(chaincode: &Chaincode, stores: &Stores, seen: &mut Seen) -> 
 /// channels whose nodes it carries.
 pub fn of_part<K: Resource>(part: &K, stores: &Stores) -> Vec<Target> {
     let namespace = part.meta().namespace.clone().unwrap_or_default();
+    // It names its chaincode for people; whoever issued it is the one to look.
+    if label_of(part, label::COMPONENT) == Some(component::CONTRACT) {
+        let organization = label_of(part, label::ORGANIZATION);
+        return organization.map(|one| Target::Organization(one.to_owned())).into_iter().collect();
+    }
     if let Some(chaincode) = label_of(part, label::CHAINCODE) {
         return vec![Target::Chaincode(chaincode.to_owned())];
     }

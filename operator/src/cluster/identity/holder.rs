@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::ByteString;
 use weft_crypto::{Certificate, KeyError, PrivateKey};
 use weft_msp::folder::{self, DefinitionError};
 use weft_msp::{Msp, MspError};
+use weft_package::PackageId;
 use weft_protos::msp::FabricMspConfig;
 use weft_types::{MspId, Timestamp};
 
@@ -125,9 +128,9 @@ pub struct Ensured {
     pub issued: Vec<Issued>,
     /// Why the TLS certificate would have been renewed, had it not been held back.
     pub held: Option<Reason>,
-    /// When the signing and the TLS certificate end.
-    pub expires: [Timestamp; 2],
-    /// When the next renewal is due, one that is held back left out; `None` when both
+    /// When each of its certificates ends: identity first.
+    pub expires: Vec<(RootUse, Timestamp)>,
+    /// When the next renewal is due, one that is held back left out; `None` when all
     /// certificates end with their authorities.
     pub renew_at: Option<Timestamp>,
 }
@@ -230,10 +233,39 @@ impl Authorities {
         let data = self.data(&identity, &tls);
         Ok(Ensured {
             data: differs(current, &data).then_some(data),
-            expires: [identity.certificate.not_after(), tls.certificate.not_after()],
+            expires: vec![
+                (RootUse::Identity, identity.certificate.not_after()),
+                (RootUse::Tls, tls.certificate.not_after()),
+            ],
             renew_at: [identity.renew_at, tls.renew_at].into_iter().flatten().min(),
             held: tls.held,
             issued: [identity.issued, tls.issued].into_iter().flatten().collect(),
+        })
+    }
+
+    /// What the Secret of a contract that registers with the holder's peers should hold: a TLS
+    /// certificate for this package and no other, the peers' roots, and the same once more in the
+    /// forms that contract libraries take.
+    ///
+    /// # Errors
+    /// [`IdentityError`] names the contract and its part.
+    pub fn ensure_contract(
+        &self,
+        leaf: &Leaf,
+        package: &PackageId,
+        current: Option<&SecretData>,
+        now: Timestamp,
+    ) -> Result<Ensured, IdentityError> {
+        let empty = SecretData::new();
+        let current = current.unwrap_or(&empty);
+        let tls = self.half(leaf, current, false, now)?;
+        let data = self.contract_data(&tls, package);
+        Ok(Ensured {
+            data: differs(current, &data).then_some(data),
+            expires: vec![(RootUse::Tls, tls.certificate.not_after())],
+            renew_at: tls.renew_at,
+            held: None,
+            issued: tls.issued.into_iter().collect(),
         })
     }
 
@@ -295,8 +327,6 @@ impl Authorities {
     }
 
     fn data(&self, identity: &Half, tls: &Half) -> SecretData {
-        let sent: String = self.tls.sent_chain().iter().map(Certificate::pem).collect();
-        let tls_cert = tls.certificate.pem() + &sent;
         let mut data: SecretData = bundle::public_parts(self)
             .into_iter()
             .map(|(name, value)| (name.to_owned(), ByteString(value.into_bytes())))
@@ -304,12 +334,32 @@ impl Authorities {
         for (name, value) in [
             (key::SIGN_CERT, identity.certificate.pem().into_bytes()),
             (key::SIGN_KEY, identity.key.clone()),
-            (key::TLS_CERT, tls_cert.into_bytes()),
+            (key::TLS_CERT, self.tls_chain(tls)),
             (key::TLS_KEY, tls.key.clone()),
         ] {
             data.insert(name.to_owned(), ByteString(value));
         }
         data
+    }
+
+    fn contract_data(&self, tls: &Half, package: &PackageId) -> SecretData {
+        let roots: String = self.tls.roots().iter().map(Certificate::pem).collect();
+        let chain = self.tls_chain(tls);
+        let data = [
+            (key::CONTRACT_ROOTS, roots.into_bytes()),
+            (key::TLS_CERT_BASE64, STANDARD.encode(&chain).into_bytes()),
+            (key::TLS_KEY_BASE64, STANDARD.encode(&tls.key).into_bytes()),
+            (key::TLS_CERT, chain),
+            (key::TLS_KEY, tls.key.clone()),
+            (key::PACKAGE_ID, package.to_string().into_bytes()),
+        ];
+        data.into_iter().map(|(name, value)| (name.to_owned(), ByteString(value))).collect()
+    }
+
+    /// A TLS certificate as it is shown on connections, PEM: with those between it and the root.
+    fn tls_chain(&self, tls: &Half) -> Vec<u8> {
+        let sent: String = self.tls.sent_chain().iter().map(Certificate::pem).collect();
+        (tls.certificate.pem() + &sent).into_bytes()
     }
 }
 

@@ -99,6 +99,13 @@ pub fn for_user(holder: &Holder, network: &str, user: &str) -> Labels {
     labels
 }
 
+/// Of the certificate with which a contract registers with an organization's peers.
+pub fn for_contract(holder: &Holder, network: &str, channel: &str, chaincode: &str) -> Labels {
+    let mut labels = for_holder(holder, network, component::CONTRACT);
+    labels.extend(self::labels([(label::CHANNEL, channel), (label::CHAINCODE, chaincode)]));
+    labels
+}
+
 /// Of what a channel has. `component` is one of
 /// `names::component`.
 pub fn for_channel(channel: &str, network: &str, component: &str) -> Labels {

@@ -6,6 +6,7 @@
 //! Left out: schemas and defaults (but for addresses of Services), `managedFields` and conflicts
 //! of field managers, JSON patches, and lists in pieces.
 
+mod contracts_tests;
 mod controllers_tests;
 mod faults;
 mod kinds;

@@ -54,7 +54,7 @@ pub async fn reconcile(
     if let Some(finding) = report::problem(&scene.problems_of("Chaincode", &name)) {
         return hold(context, object, finding).await;
     }
-    let Some((network, members, model)) = model_of(&scene, object) else {
+    let Some((network, members, model)) = scene.chaincode(object) else {
         let text = format!("Channel {:?} is not valid", object.spec.channel_ref);
         return hold(context, object, report::waiting(text)).await;
     };
@@ -87,18 +87,6 @@ struct Subject<'a> {
     network: &'a Network,
     members: &'a model::Channel,
     model: &'a model::Chaincode,
-}
-
-fn model_of<'a>(
-    scene: &'a Scene,
-    object: &Chaincode,
-) -> Option<(&'a Network, &'a model::Channel, &'a model::Chaincode)> {
-    let network = scene.network.as_ref()?;
-    let on_channel = |one: &&model::Channel| one.id.as_str() == object.spec.channel_ref;
-    let channel = network.channels.iter().find(on_channel)?;
-    let name = object.spec.name.clone().unwrap_or_else(|| object.name_any());
-    let chaincode = channel.chaincodes.iter().find(|one| one.name == name)?;
-    Some((network, channel, chaincode))
 }
 
 /// What was found and done.

@@ -1,12 +1,14 @@
-//! The identities of a holder's users and nodes: issued when missing, renewed in time.
+//! The identities of a holder's users and nodes, and the certificates of contracts that register
+//! with it: issued when missing, renewed in time.
 
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use weft_package::PackageId;
 use weft_types::Timestamp;
 
-use super::{HolderError, HolderPlan};
+use super::{Contract, HolderError, HolderPlan};
 use crate::cluster::apply::{Created, Replaced};
 use crate::cluster::controllers::context::Context;
 use crate::cluster::controllers::stores::find;
@@ -15,7 +17,7 @@ use crate::cluster::identity::{Authorities, Ensured, Hold, Issued, SecretData};
 use crate::cluster::names::key;
 use crate::cluster::resources::labels::{self, Labels};
 use crate::cluster::topology::NodeKind;
-use crate::pki::{self, Leaf};
+use crate::pki::{self, Leaf, RootUse};
 
 /// The identities of a holder.
 #[derive(Clone, Debug, Default)]
@@ -58,7 +60,11 @@ pub async fn ensure(
         let request = Request {
             name: plan.holder.user(&user.name),
             labels: labels::for_user(&plan.holder, &plan.network, &user.name),
-            leaves: pki::user_leaves(&user.name, user.role.into(), &plan.holder.name()),
+            wanted: Wanted::Identity(pki::user_leaves(
+                &user.name,
+                user.role.into(),
+                &plan.holder.name(),
+            )),
             owned: true,
         };
         request.ensure(context, plan, authorities, Hold::Nothing, &mut found).await?;
@@ -68,7 +74,7 @@ pub async fn ensure(
         let request = Request {
             name: node.identity(),
             labels: labels::for_node(node),
-            leaves: node.leaves(),
+            wanted: Wanted::Identity(node.leaves()),
             owned: node.kind == NodeKind::Peer,
         };
         let hold = match turn {
@@ -80,20 +86,68 @@ pub async fn ensure(
             *free = false;
         }
     }
+    for contract in &plan.contracts {
+        let Some(request) = Request::of_contract(plan, contract) else { continue };
+        request.ensure(context, plan, authorities, Hold::Nothing, &mut found).await?;
+    }
     Ok(found)
 }
 
-/// An identity that somebody should have.
+/// What a Secret should hold.
+enum Wanted {
+    /// Of a node or user: the leaves for signing and for TLS.
+    Identity([Leaf; 2]),
+    /// Of a contract that registers: the leaf for TLS, which is for this package.
+    Contract(Leaf, PackageId),
+}
+
+impl Wanted {
+    fn ensure(
+        &self,
+        authorities: &Authorities,
+        data: Option<&SecretData>,
+        hold: Hold,
+        now: Timestamp,
+    ) -> Result<Ensured, HolderError> {
+        let ensured = match self {
+            Self::Identity(leaves) => authorities.ensure(leaves, data, hold, now),
+            Self::Contract(leaf, package) => authorities.ensure_contract(leaf, package, data, now),
+        };
+        ensured.map_err(HolderError::Identity)
+    }
+
+    /// The common name of its certificates.
+    fn holder(&self) -> &str {
+        match self {
+            Self::Identity([leaf, _]) | Self::Contract(leaf, _) => &leaf.common_name,
+        }
+    }
+}
+
+/// Certificates that somebody should have.
 struct Request {
     name: String,
     labels: Labels,
-    leaves: [Leaf; 2],
+    wanted: Wanted,
     /// Whether it goes with the object that it is made for. Those of orderers stay, as their
     /// ledgers do: channels pin their keys, and without them no ordering service comes back.
     owned: bool,
 }
 
 impl Request {
+    /// Nothing as long as the package is not known.
+    fn of_contract(plan: &HolderPlan, contract: &Contract) -> Option<Request> {
+        let Contract { chaincode, channel, package } = contract;
+        let package = package.clone()?;
+        let leaf = pki::contract_leaf(chaincode, &package, &plan.holder.name());
+        Some(Request {
+            name: plan.holder.contract(chaincode),
+            labels: labels::for_contract(&plan.holder, &plan.network, channel, chaincode),
+            wanted: Wanted::Contract(leaf, package),
+            owned: true,
+        })
+    }
+
     /// Returns whether a TLS certificate took the place of another one.
     async fn ensure(
         &self,
@@ -106,11 +160,8 @@ impl Request {
         let seen = find(&context.stores.secrets, &plan.namespace, &self.name);
         let data = seen.as_deref().and_then(|secret| secret.data.as_ref());
         let hold = relax(hold, data, authorities, context.now());
-        let issue = |data: Option<&SecretData>| {
-            authorities
-                .ensure(&self.leaves, data, hold, context.now())
-                .map_err(HolderError::Identity)
-        };
+        let issue =
+            |data: Option<&SecretData>| self.wanted.ensure(authorities, data, hold, context.now());
         let mut ensured = issue(data)?;
         if ensured.data.is_some() {
             // The cache may lag behind what was issued a moment ago.
@@ -121,7 +172,7 @@ impl Request {
         let renewed = ensured
             .issued
             .iter()
-            .any(|one| one.which == pki::RootUse::Tls && one.reason != pki::Reason::Missing);
+            .any(|one| one.which == RootUse::Tls && one.reason != pki::Reason::Missing);
         self.record(context, plan, ensured, found);
         Ok(renewed)
     }
@@ -146,7 +197,9 @@ impl Request {
         let unchanged = match live {
             // Only over what was just read: two writers never mix a key with another's
             // certificate.
-            Some(_) => matches!(context.applier.replace(&secret).await?, Replaced::Conflict),
+            Some(live) => {
+                matches!(context.applier.replace(&live, &secret).await?, Replaced::Conflict)
+            }
             None => matches!(context.applier.create(&secret).await?, Created::Existing(_)),
         };
         if unchanged {
@@ -163,7 +216,7 @@ impl Request {
         ensured: Ensured,
         found: &mut Identities,
     ) {
-        let soonest = ensured.expires.into_iter().min();
+        let soonest = ensured.expires.iter().map(|(_, at)| *at).min();
         found.soonest = found.soonest.into_iter().chain(soonest).min();
         found.renew_at = found.renew_at.into_iter().chain(ensured.renew_at).min();
         let note = |one: &Issued| match one.reason {
@@ -172,9 +225,13 @@ impl Request {
         };
         found.notes.extend(ensured.issued.iter().map(note));
         if ensured.held.is_some() {
-            found.held.push(self.leaves[0].common_name.clone());
+            found.held.push(self.wanted.holder().to_owned());
         }
-        for (which, expires) in ["signing", "tls"].into_iter().zip(ensured.expires) {
+        for (use_, expires) in ensured.expires {
+            let which = match use_ {
+                RootUse::Identity => "signing",
+                RootUse::Tls => "tls",
+            };
             context.metrics.certificate(&plan.namespace, &self.name, which, expires);
         }
     }

@@ -14,6 +14,7 @@ pub mod nodes;
 pub mod removal;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use weft_package::PackageId;
 use weft_types::MspId;
 
 use crate::api::{CaSpec, DeletionPolicy, UserSpec};
@@ -44,6 +45,8 @@ pub struct HolderPlan {
     pub ca: CaSpec,
     /// Who gets an identity.
     pub users: Vec<UserSpec>,
+    /// Contracts that register with its peers.
+    pub contracts: Vec<Contract>,
     /// Its nodes.
     pub nodes: Vec<Node>,
     /// The object that it is made for.
@@ -66,6 +69,17 @@ impl HolderPlan {
             replicas: u32::try_from(self.nodes.len()).unwrap_or(u32::MAX),
         }
     }
+}
+
+/// A contract that registers with a holder's peers, and gets a certificate for that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contract {
+    /// Name of its `Chaincode`.
+    pub chaincode: String,
+    /// Name of its `Channel`.
+    pub channel: String,
+    /// Its package; unknown as long as the spec is not valid, when it keeps what it has.
+    pub package: Option<PackageId>,
 }
 
 /// Fingerprints of authorities that were made earlier: nothing else may stand in their place.

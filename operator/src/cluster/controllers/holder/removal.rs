@@ -65,11 +65,28 @@ pub async fn remove_node(
 /// # Errors
 /// [`HolderError::Apply`] naming the Secret.
 pub async fn remove_users(context: &Context, plan: &HolderPlan) -> Result<(), HolderError> {
-    let wanted: BTreeSet<String> =
-        plan.users.iter().map(|user| plan.holder.user(&user.name)).collect();
+    let wanted = plan.users.iter().map(|user| plan.holder.user(&user.name)).collect();
+    remove_secrets(context, plan, names::component::USER, &wanted).await
+}
+
+/// Removes certificates of contracts that are gone, or no longer register with its peers.
+///
+/// # Errors
+/// [`HolderError::Apply`] naming the Secret.
+pub async fn remove_contracts(context: &Context, plan: &HolderPlan) -> Result<(), HolderError> {
+    let wanted = plan.contracts.iter().map(|one| plan.holder.contract(&one.chaincode)).collect();
+    remove_secrets(context, plan, names::component::CONTRACT, &wanted).await
+}
+
+async fn remove_secrets(
+    context: &Context,
+    plan: &HolderPlan,
+    component: &str,
+    wanted: &BTreeSet<String>,
+) -> Result<(), HolderError> {
     let organization = organization_of(&plan.holder);
     let secrets = select(&context.stores.secrets, &plan.namespace, |secret: &Secret| {
-        in_group(secret, &plan.network, organization, names::component::USER)
+        in_group(secret, &plan.network, organization, component)
     });
     for secret in secrets.iter().filter(|secret| !wanted.contains(&secret.name_any())) {
         context.applier.delete::<Secret>(&plan.namespace, &secret.name_any()).await?;

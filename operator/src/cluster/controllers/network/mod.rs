@@ -103,6 +103,7 @@ fn plan(
         certificates: network.ordering.certificates,
         ca: crate::api::CaSpec::default(),
         users: vec![UserSpec { name: "admin".to_owned(), role: UserRole::Admin }],
+        contracts: Vec::new(),
         nodes: [orderers.wanted.clone(), orderers.surplus.clone()].concat(),
         owner: report::owner(object),
         recorded: Recorded { identity: status.ca_fingerprint, tls: status.tls_ca_fingerprint },

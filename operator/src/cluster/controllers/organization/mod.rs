@@ -1,5 +1,6 @@
 //! `Organization`: authorities, identities and peers.
 
+mod contracts;
 mod status;
 
 use std::sync::Arc;
@@ -101,7 +102,7 @@ async fn managed(
     model: &model::Organization,
     scene: &Scene,
 ) -> Result<Report<OrganizationStatus>, ReconcileError> {
-    let plan = plan(organization, model, scene);
+    let plan = plan(context, organization, model, scene);
     match carry_out(context, &plan).await {
         Ok(done) => Ok(status::report(context, organization, &plan, done)),
         Err(HolderError::Apply(error)) if error.can_retry() => Err(error.into()),
@@ -121,7 +122,12 @@ pub(super) struct Done {
     notes: Vec<Note>,
 }
 
-fn plan(organization: &Organization, model: &model::Organization, scene: &Scene) -> HolderPlan {
+fn plan(
+    context: &Context,
+    organization: &Organization,
+    model: &model::Organization,
+    scene: &Scene,
+) -> HolderPlan {
     let network = organization.spec.network_ref.clone();
     let namespace = scene.namespace.clone();
     let node = |index| Node::peer(&network, model, &namespace, index);
@@ -132,6 +138,7 @@ fn plan(organization: &Organization, model: &model::Organization, scene: &Scene)
         certificates: model.certificates,
         ca: model.ca.clone(),
         users: model.users.clone(),
+        contracts: contracts::of_member(&context.stores, scene, &model.name),
         nodes: (0..model.peers).map(node).collect(),
         owner: report::owner(organization),
         recorded: Recorded { identity: status.ca_fingerprint, tls: status.tls_ca_fingerprint },
@@ -148,6 +155,7 @@ async fn carry_out(context: &Context, plan: &HolderPlan) -> Result<Done, HolderE
     let ready = authorities::ensure(context, plan).await?;
     let identities = identities::ensure(context, plan, &ready.authorities, Turn::Everybody).await?;
     removal::remove_users(context, plan).await?;
+    removal::remove_contracts(context, plan).await?;
     let nodes = nodes::ensure(context, plan, async || Ledger::default()).await?;
     let mut notes = Vec::new();
     for index in removal::existing(context, &plan.namespace, &plan.network, &plan.holder) {

@@ -27,7 +27,7 @@ fn a_new_identity_has_all_parts_and_an_unchanged_one_is_left_alone() {
         let both = [RootUse::Identity, RootUse::Tls].map(|which| issued(which, Reason::Missing));
         assert_eq!(ensured.issued, both);
         let end = NOW.saturating_add(days(90));
-        assert_eq!(ensured.expires, [end, end]);
+        assert_eq!(ensured.expires, [(RootUse::Identity, end), (RootUse::Tls, end)]);
         assert_eq!(ensured.renew_at, Some(NOW.saturating_add(days(60))));
         let data = ensured.data.unwrap();
         let again = ensure(holder, Some(&data), NOW.saturating_add(days(59)));
@@ -95,7 +95,7 @@ fn the_renewal_of_a_tls_certificate_can_be_held_back_but_not_its_making() {
     assert_eq!(held.issued, [issued(RootUse::Identity, Reason::Expiring)]);
     assert_eq!(held.held, Some(Reason::Expiring));
     assert_eq!(held.renew_at, Some(late.saturating_add(days(60))), "the held one is left out");
-    assert_eq!(held.expires[1], NOW.saturating_add(days(90)));
+    assert_eq!(held.expires[1].1, NOW.saturating_add(days(90)));
     let after = held.data.unwrap();
     assert_eq!(before[key::TLS_CERT], after[key::TLS_CERT]);
 
@@ -171,7 +171,7 @@ fn certificates_that_end_with_their_authority_have_no_renewal() {
     let holder = authorities();
     let ensured = ensure(&holder, None, NOW.saturating_add(days(3600)));
     assert_eq!(ensured.renew_at, None);
-    assert_eq!(ensured.expires[0], holder.identity().certificate().not_after());
+    assert_eq!(ensured.expires[0].1, holder.identity().certificate().not_after());
 }
 
 /// Roots that a node accepts as TLS authorities, and an MSP does not as those of identities.
@@ -293,7 +293,7 @@ proptest! {
         let made = ensure(&holder, None, now);
         let data = made.data.unwrap();
         match made.renew_at {
-            None => prop_assert_eq!(made.expires[0], holder.identity().certificate().not_after()),
+            None => prop_assert_eq!(made.expires[0].1, holder.identity().certificate().not_after()),
             Some(at) => {
                 let before = ensure(&holder, Some(&data), at.saturating_sub(Duration::from_nanos(1)));
                 prop_assert!(before.issued.is_empty());

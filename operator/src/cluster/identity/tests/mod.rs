@@ -3,6 +3,7 @@
 mod actor;
 mod authority;
 mod bundle;
+mod contract;
 mod holder;
 mod mounted;
 mod secrecy;
