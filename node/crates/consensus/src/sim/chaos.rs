@@ -151,9 +151,10 @@ impl Run {
 
     fn run_all(&mut self) -> Result<Report, Violation> {
         self.inject()?;
-        let rejoining = self.wiped.is_some() || self.world.has_quarantine();
+        let moving =
+            self.wiped.is_some() || self.world.has_quarantine() || self.world.has_leaving();
         self.world.heal_all();
-        let recovered_ms = self.recover(rejoining)?;
+        let recovered_ms = self.recover(moving)?;
         self.load(self.timeout * 2)?;
         self.settle()?;
         self.world.check_complete()?;
@@ -206,11 +207,11 @@ impl Run {
 
     /// I5: an entry proposed after healing is delivered within two election timeouts, once no
     /// message from before can disturb. A node that is just rejoining makes the leader step down
-    /// once, which may come after.
-    fn recover(&mut self, rejoining: bool) -> Result<u64, Violation> {
+    /// once, which may come after; one that does not know of its removal may be elected once.
+    fn recover(&mut self, moving: bool) -> Result<u64, Violation> {
         let healed = self.world.now();
         let begin = self.world.last_arrival().max(healed);
-        let bound = self.timeout * if rejoining { 6 } else { 2 };
+        let bound = self.timeout * if moving { 6 } else { 2 };
         loop {
             self.step()?;
             let waited = self.world.now().saturating_sub(begin);

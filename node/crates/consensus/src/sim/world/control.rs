@@ -149,6 +149,14 @@ impl World {
         self.nodes.get(&id).is_some_and(|node| node.removed)
     }
 
+    /// Whether any node was removed and does not know it.
+    #[must_use]
+    pub fn has_leaving(&self) -> bool {
+        let members = self.membership();
+        let is_member = |id: &NodeId| members.as_ref().is_some_and(|m| m.contains(*id));
+        self.nodes.iter().any(|(id, node)| !node.removed && !is_member(id))
+    }
+
     /// Whether any running node is in quarantine.
     #[must_use]
     pub fn has_quarantine(&self) -> bool {
