@@ -191,7 +191,7 @@ impl Channel {
         }
     }
 
-    /// What became of a transaction, if it is committed.
+    /// What became of a transaction, if it is committed. Reads where it is called, which may block.
     ///
     /// # Errors
     /// Fails when the ledger cannot be read.
@@ -210,7 +210,8 @@ impl Channel {
     pub async fn commit_status(&self, tx_id: &str) -> Result<CommitStatus, StatusError> {
         // First the place, then the look-up, so that nothing falls in between.
         let place = self.waiters.wait(tx_id);
-        if let Some(status) = self.tx_status(tx_id).map_err(StatusError::Ledger)? {
+        let found = blocking(|| self.tx_status(tx_id)).await;
+        if let Some(status) = found.map_err(StatusError::Ledger)? {
             return Ok(status);
         }
         let mut place = place.map_err(|full| StatusError::Busy { limit: full.limit })?;

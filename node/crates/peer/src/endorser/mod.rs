@@ -296,18 +296,22 @@ impl Endorser {
         let mut state = match &admitted.channel {
             Some(_) if syscc::simulates(chaincode) => blocking(|| self.state(admitted)).await,
             _ => None,
-        };
+        }
+        .map(Blocking::new);
+        let bundle = admitted.channel.as_ref().map(|channel| channel.bundle());
         let call = SystemCall {
             chaincode,
             args: &admitted.proposal.input.args,
-            channel: admitted.channel.as_ref(),
+            channel: bundle.as_deref(),
             creator: &admitted.creator,
             now: admitted.now,
         };
         let response = self.parts.system.invoke(call, state.as_mut()).await;
         let results = match state {
             // What an error read or wrote is nobody's concern.
-            Some(state) if response.status < ERROR_THRESHOLD => state.finish(),
+            Some(state) if response.status < ERROR_THRESHOLD => {
+                state.finish(LedgerState::finish).await
+            }
             _ => SimulationResults::default(),
         };
         let interest = Some(ChaincodeInterest::default());

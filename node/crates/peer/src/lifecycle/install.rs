@@ -15,6 +15,7 @@ use weft_protos::lifecycle::{
 use super::definition::definitions;
 use super::functions::FunctionError;
 use super::sources::Sources;
+use crate::blocking::blocking;
 use crate::chaincode::package::{Package, PackageId, StoreError};
 use crate::channel::Channels;
 
@@ -67,7 +68,7 @@ impl Installed {
     ///
     /// # Errors
     /// [`FunctionError::NotInstalled`].
-    pub fn query(
+    pub async fn query(
         &self,
         args: QueryInstalledChaincodeArgs,
     ) -> Result<QueryInstalledChaincodeResult, FunctionError> {
@@ -75,7 +76,8 @@ impl Installed {
         if !self.sources.installed().contains(&package_id) {
             return Err(FunctionError::NotInstalled(package_id));
         }
-        let references = self.references().remove(&package_id).unwrap_or_default();
+        let mut references = blocking(|| self.references()).await;
+        let references = references.remove(&package_id).unwrap_or_default();
         let references = references
             .into_iter()
             .map(|(channel, chaincodes)| (channel, References { chaincodes }))
@@ -85,9 +87,8 @@ impl Installed {
     }
 
     /// All packages and the chaincodes that they run.
-    #[must_use]
-    pub fn query_all(&self) -> QueryInstalledChaincodesResult {
-        let mut references = self.references();
+    pub async fn query_all(&self) -> QueryInstalledChaincodesResult {
+        let mut references = blocking(|| self.references()).await;
         let packages = self.sources.installed().into_iter().map(|package_id| {
             let used = references.remove(&package_id).unwrap_or_default();
             let references = used

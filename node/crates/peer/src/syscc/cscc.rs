@@ -5,7 +5,7 @@ use weft_protos::common::Block;
 use weft_protos::ext::decode;
 use weft_protos::peer::{ChannelInfo, ChannelQueryResponse, Response};
 
-use super::{SystemCall, SystemChaincodes, error, success};
+use super::{Named, SystemCall, SystemChaincodes, error, success};
 use crate::channel::{JoinError, report};
 
 impl SystemChaincodes {
@@ -17,8 +17,8 @@ impl SystemChaincodes {
         }
         match function.as_str() {
             "JoinChain" => self.join_chain(call).await,
-            "GetConfigBlock" => self.config(call, |newest, _| newest.encode_to_vec()),
-            "GetChannelConfig" => self.config(call, |_, config| config),
+            "GetConfigBlock" => self.config(call, |newest, _| newest.encode_to_vec()).await,
+            "GetChannelConfig" => self.config(call, |_, config| config).await,
             "GetChannels" => self.channels(call),
             "JoinChainBySnapshot" | "JoinBySnapshotStatus" => {
                 if let Err(denied) = self.check(call, None) {
@@ -53,7 +53,7 @@ impl SystemChaincodes {
     }
 
     /// Answers with something made from the newest config block and the encoded configuration.
-    fn config(
+    async fn config(
         &self,
         call: &SystemCall<'_>,
         answer: impl FnOnce(Block, Vec<u8>) -> Vec<u8>,
@@ -62,14 +62,14 @@ impl SystemChaincodes {
         if name.is_empty() {
             return error("empty channel name provided");
         }
-        let Some(channel) = self.channels.get_str(&name) else {
+        let Some(Named { bundle, stored }) = self.named(&name) else {
             return error(format!("Unknown channel ID, {name}"));
         };
-        if let Err(denied) = self.check(call, Some(&channel)) {
+        if let Err(denied) = self.check(call, Some(&bundle)) {
             return error(format!("access denied for [{function}][{name}]: {denied}"));
         }
-        match channel.ledger().blocks().last_config_block() {
-            Ok(Some(newest)) => success(answer(newest, channel.bundle().config().encode_to_vec())),
+        match stored.run(|channel| channel.ledger().blocks().last_config_block()).await {
+            Ok(Some(newest)) => success(answer(newest, bundle.config().encode_to_vec())),
             Ok(None) => error(format!("channel {name} has no config block")),
             Err(failed) => error(report(&failed)),
         }

@@ -6,6 +6,7 @@ use weft_protos::ext::decode;
 use weft_protos::peer::Response;
 
 use super::{SystemCall, SystemChaincodes, error, success};
+use crate::blocking::Blocking;
 use crate::chaincode::LedgerState;
 use crate::lifecycle::{ChannelCall, FunctionError};
 
@@ -25,7 +26,7 @@ impl SystemChaincodes {
     pub(super) async fn lifecycle(
         &self,
         call: &SystemCall<'_>,
-        state: Option<&mut LedgerState>,
+        state: Option<&mut Blocking<LedgerState>>,
     ) -> Response {
         if call.args.is_empty() {
             return error("lifecycle scc must be invoked with arguments");
@@ -46,7 +47,7 @@ impl SystemChaincodes {
         }
         let function = call.function();
         let answer = match self.peer_function(call, &function).await {
-            Err(Refused::Unknown) => self.channel_function(call, &function, state),
+            Err(Refused::Unknown) => self.channel_function(call, &function, state).await,
             answer => answer,
         };
         respond(&function, answer)
@@ -56,51 +57,57 @@ impl SystemChaincodes {
         let installed = &self.installed;
         match function {
             "InstallChaincode" => encode(installed.install(args(call)?).await),
-            "QueryInstalledChaincode" => encode(installed.query(args(call)?)),
-            "QueryInstalledChaincodes" => Ok(installed.query_all().encode_to_vec()),
+            "QueryInstalledChaincode" => encode(installed.query(args(call)?).await),
+            "QueryInstalledChaincodes" => Ok(installed.query_all().await.encode_to_vec()),
             "GetInstalledChaincodePackage" => encode(installed.package(args(call)?).await),
             _ => Err(Refused::Unknown),
         }
     }
 
-    fn channel_function(
+    async fn channel_function(
         &self,
         call: &SystemCall<'_>,
         function: &str,
-        state: Option<&mut LedgerState>,
+        state: Option<&mut Blocking<LedgerState>>,
     ) -> Answer {
-        let (Some(channel), Some(state)) = (call.channel, state) else {
+        let (Some(bundle), Some(state)) = (call.channel, state) else {
             return Err(Refused::Arguments("no channel is named".to_owned()));
         };
-        let bundle = channel.bundle();
         let sources = self.installed.sources();
-        let mut on = ChannelCall { bundle: &bundle, sources, simulator: state.simulator() };
-        match function {
-            "ApproveChaincodeDefinitionForMyOrg" => encode(on.approve(args(call)?)),
-            "QueryApprovedChaincodeDefinition" => encode(on.query_approved(args(call)?)),
-            "QueryApprovedChaincodeDefinitions" => encode(on.query_approved_all()),
-            "CheckCommitReadiness" => encode(on.readiness(args(call)?)),
-            "CommitChaincodeDefinition" => encode(on.commit(args(call)?)),
-            "QueryChaincodeDefinition" => encode(on.query(args(call)?)),
-            "QueryChaincodeDefinitions" => encode(on.query_all()),
-            _ => Err(Refused::Unknown),
-        }
+        state
+            .run_mut(|state| {
+                let on = ChannelCall { bundle, sources, simulator: state.simulator() };
+                on_channel(on, call, function)
+            })
+            .await
+    }
+}
+
+fn on_channel(mut on: ChannelCall<'_>, call: &SystemCall<'_>, function: &str) -> Answer {
+    match function {
+        "ApproveChaincodeDefinitionForMyOrg" => encode(on.approve(args(call)?)),
+        "QueryApprovedChaincodeDefinition" => encode(on.query_approved(args(call)?)),
+        "QueryApprovedChaincodeDefinitions" => encode(on.query_approved_all()),
+        "CheckCommitReadiness" => encode(on.readiness(args(call)?)),
+        "CommitChaincodeDefinition" => encode(on.commit(args(call)?)),
+        "QueryChaincodeDefinition" => encode(on.query(args(call)?)),
+        "QueryChaincodeDefinitions" => encode(on.query_all()),
+        _ => Err(Refused::Unknown),
     }
 }
 
 /// Channels of old networks have definitions of another kind.
 fn check_capability(call: &SystemCall<'_>) -> Result<(), String> {
-    let Some(channel) = call.channel else { return Ok(()) };
-    let bundle = channel.bundle();
-    let application = bundle.application().ok_or_else(|| {
-        format!("could not get application config for channel '{}'", channel.id())
-    })?;
+    let Some(bundle) = call.channel else { return Ok(()) };
+    let channel = bundle.channel_id();
+    let application = bundle
+        .application()
+        .ok_or_else(|| format!("could not get application config for channel '{channel}'"))?;
     if application.capabilities.lifecycle_v2() {
         return Ok(());
     }
     Err(format!(
-        "cannot use new lifecycle for channel '{}' as it does not have the required capabilities enabled",
-        channel.id()
+        "cannot use new lifecycle for channel '{channel}' as it does not have the required capabilities enabled"
     ))
 }
 

@@ -8,6 +8,9 @@
 //! Here arguments are read, access is checked (resource `<chaincode>/<function>`) and results are
 //! encoded. Contracts cannot call system chaincodes: Fabric refuses that for `cscc` and `qscc`, and
 //! a contract has no use for `_lifecycle` (Fabric: core/scc).
+//!
+//! Ledgers are reached through [`Blocking`] only: a call has the configuration of its channel at hand,
+//! and whatever is stored behind the door.
 
 mod cscc;
 mod lifecycle;
@@ -16,11 +19,13 @@ mod qscc;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use weft_config::Bundle;
 use weft_msp::Authenticated;
 use weft_protos::peer::Response;
 use weft_types::Timestamp;
 
 use crate::acl::{Acl, AclError};
+use crate::blocking::Blocking;
 use crate::chaincode::LedgerState;
 use crate::channel::{Channel, Channels};
 use crate::lifecycle::{Installed, NAMESPACE, Sources};
@@ -64,8 +69,8 @@ pub struct SystemCall<'a> {
     pub chaincode: &'a str,
     /// Function name and arguments.
     pub args: &'a [Bytes],
-    /// The channel that the proposal names, if it names one.
-    pub channel: Option<&'a Arc<Channel>>,
+    /// The configuration of the channel that the proposal names, if it names one.
+    pub channel: Option<&'a Bundle>,
     /// Who calls; the signature over the proposal is verified.
     pub creator: &'a Authenticated,
     /// When.
@@ -104,27 +109,42 @@ impl SystemChaincodes {
     }
 
     /// Runs a call. Failures are responses of status 500, as contracts' are.
-    pub async fn invoke(&self, call: SystemCall<'_>, state: Option<&mut LedgerState>) -> Response {
+    pub async fn invoke(
+        &self,
+        call: SystemCall<'_>,
+        state: Option<&mut Blocking<LedgerState>>,
+    ) -> Response {
         match call.chaincode {
             CSCC => self.cscc(&call).await,
-            QSCC => self.qscc(&call),
+            QSCC => self.qscc(&call).await,
             NAMESPACE => self.lifecycle(&call, state).await,
             other => error(format!("there is no system chaincode {other}")),
         }
     }
 
+    /// The channel of that name, if this peer has it.
+    fn named(&self, name: &str) -> Option<Named> {
+        let channel = self.channels.get_str(name)?;
+        Some(Named { bundle: channel.bundle(), stored: Blocking::new(channel) })
+    }
+
     /// Access to a resource of the channel, or of the peer when that is what the resource asks for.
     /// The channel is that of the call, which need not be that of the proposal; the caller is read by
     /// its MSPs.
-    fn check(&self, call: &SystemCall<'_>, channel: Option<&Arc<Channel>>) -> Result<(), AclError> {
+    fn check(&self, call: &SystemCall<'_>, channel: Option<&Bundle>) -> Result<(), AclError> {
         let resource = format!("{}/{}", call.chaincode, call.function());
         match channel {
-            Some(channel) => {
-                self.acl.check_authenticated(&channel.bundle(), &resource, call.creator, call.now)
-            }
+            Some(bundle) => self.acl.check_authenticated(bundle, &resource, call.creator, call.now),
             None => self.acl.check_local_authenticated(&resource, call.creator, call.now),
         }
     }
+}
+
+/// A channel that an argument names.
+struct Named {
+    bundle: Arc<Bundle>,
+    /// The channel with its ledger.
+    stored: Blocking<Arc<Channel>>,
 }
 
 /// A result.

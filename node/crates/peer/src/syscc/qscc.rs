@@ -1,20 +1,18 @@
 //! `qscc`: queries of the ledger (Fabric: core/scc/qscc).
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use prost::Message;
 use weft_protos::peer::Response;
 use weft_types::BlockNumber;
 
-use super::{SystemCall, SystemChaincodes, error, success};
+use super::{Named, SystemCall, SystemChaincodes, error, success};
 use crate::channel::{Channel, report};
 
 /// The function with one argument after the channel.
 type Query = fn(&Channel, &[u8]) -> Result<Bytes, String>;
 
 impl SystemChaincodes {
-    pub(super) fn qscc(&self, call: &SystemCall<'_>) -> Response {
+    pub(super) async fn qscc(&self, call: &SystemCall<'_>) -> Response {
         if call.args.len() < 2 {
             return error(format!("Incorrect number of arguments, {}", call.args.len()));
         }
@@ -23,10 +21,10 @@ impl SystemChaincodes {
         if function != "GetChainInfo" && call.args.len() < 3 {
             return error(format!("missing 3rd argument for {function}"));
         }
-        let Some(channel) = self.channels.get_str(&id) else {
+        let Some(Named { bundle, stored }) = self.named(&id) else {
             return error(format!("Invalid chain ID, {id}"));
         };
-        if let Err(denied) = self.check(call, Some(&channel)) {
+        if let Err(denied) = self.check(call, Some(&bundle)) {
             return error(format!("access denied for [{function}][{id}]: [{denied}]"));
         }
         let query: Query = match function.as_ref() {
@@ -38,11 +36,11 @@ impl SystemChaincodes {
             _ => return error(format!("Requested function {function} not found.")),
         };
         let argument = call.args.get(2).cloned().unwrap_or_default();
-        self.answer(&channel, query, &argument)
+        self.answer(stored.run(|channel| query(channel, &argument)).await)
     }
 
-    fn answer(&self, channel: &Arc<Channel>, query: Query, argument: &Bytes) -> Response {
-        match query(channel, argument) {
+    fn answer(&self, found: Result<Bytes, String>) -> Response {
+        match found {
             Ok(found) if found.len() > self.answer_bytes => error(format!(
                 "the answer of {} bytes is larger than {} bytes; take blocks of this size from Deliver",
                 found.len(),

@@ -9,6 +9,7 @@ mod access;
 mod channels;
 mod collections;
 mod contracts;
+mod door;
 mod layout;
 mod lifecycle;
 mod queries;

@@ -94,6 +94,10 @@ impl World {
 
     /// A peer that has joined no channel.
     pub fn lone_peer(&self, org: usize) -> TestPeer {
+        self.lone_peer_on(org, MemoryStores::default())
+    }
+
+    fn lone_peer_on(&self, org: usize, stores: MemoryStores) -> TestPeer {
         let dir = tempfile::tempdir().unwrap();
         let packages = PackageStore::open(dir.path().join("packages")).unwrap();
         let of = self.network.org(org);
@@ -111,7 +115,7 @@ impl World {
         let options = ConnectOptions::new(settings.dial_timeout, &limits);
         let exchange = Later::new();
         let channels = Channels::new(ChannelDeps {
-            stores: Arc::new(MemoryStores::default()),
+            stores: Arc::new(stores),
             pool: Pool::new(1).unwrap(),
             definitions: Arc::new(LedgerDefinitions),
             identity: msp.identity().clone(),
@@ -155,7 +159,12 @@ impl World {
     }
 
     pub async fn peer(&self, org: usize) -> TestPeer {
-        let peer = self.lone_peer(org);
+        self.peer_on(org, MemoryStores::default()).await
+    }
+
+    /// A peer that has joined the channel and keeps it in a store of these.
+    pub async fn peer_on(&self, org: usize, stores: MemoryStores) -> TestPeer {
+        let peer = self.lone_peer_on(org, stores);
         peer.channels.join(self.genesis()).await.unwrap();
         peer
     }

@@ -18,6 +18,7 @@ use weft_types::MspId;
 use super::answer::COMMITTED;
 use super::link::{Kind, Question};
 use super::random;
+use crate::blocking::blocking;
 use crate::channel::Channel;
 use crate::lifecycle;
 use crate::membership::scope::Scope;
@@ -87,7 +88,8 @@ impl Membership {
             );
             return settle(0, required.max(1));
         }
-        let parcel = self.parcel(channel, push, maximum);
+        // The collections are read.
+        let parcel = blocking(|| self.parcel(channel, push, maximum)).await;
         settle(self.distribute(parcel, takers, required).await, required)
     }
 
