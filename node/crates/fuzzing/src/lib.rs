@@ -13,10 +13,17 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod certificates;
+pub mod chaincode;
 mod channel;
 mod consensus;
+mod discovery;
 pub mod fixture;
+mod gossip;
+mod grpc;
 mod messages;
+mod participation;
+pub mod parts;
+pub mod peer;
 
 /// A target: its name and function.
 pub type Target = (&'static str, fn(&[u8]));
@@ -24,13 +31,17 @@ pub type Target = (&'static str, fn(&[u8]));
 /// All targets.
 pub const TARGETS: &[Target] = &[
     ("block", channel::block),
+    ("chaincode", chaincode::chaincode),
     ("config", channel::config),
     ("config_update", channel::config_update),
     ("consensus_step", consensus::step),
+    ("discovery", discovery::discovery),
     ("envelope", messages::envelope),
+    ("gossip", gossip::gossip),
     ("identity", certificates::identity),
     ("msp", certificates::msp),
     ("package", messages::package),
+    ("participation", participation::participation),
     ("proposal", messages::proposal),
 ];
 
