@@ -265,7 +265,7 @@ fn call() -> Call {
 
 #[cfg(test)]
 mod tests {
-    use weft_protos::peer::{GetState, PutState};
+    use weft_protos::peer::{GetState, GetStateMultiple, PutState, WriteBatchState};
 
     use super::*;
 
@@ -297,6 +297,24 @@ mod tests {
             let set = TxRwSet::parse(results.public_bytes).unwrap();
             assert_eq!(set.namespaces.len(), 1);
         }
+    }
+
+    fn refusal(kind: Type, request: Vec<u8>) -> String {
+        let told = played(0b0011, &[(kind, request)]).answer.decoded::<ChaincodeMessage>();
+        let last = told.last().unwrap();
+        assert_eq!(last.r#type(), Type::Error);
+        String::from_utf8(last.payload.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_request_takes_no_more_memory_than_its_bytes_allow() {
+        let batch = WriteBatchState { rec: vec![Default::default(); 10_000] }.encode_to_vec();
+        let text = refusal(Type::WriteBatchState, batch);
+        assert!(text.contains("unmarshal failed"), "{text}");
+        let keys = vec![String::new(); 30_000];
+        let get = GetStateMultiple { keys, ..Default::default() }.encode_to_vec();
+        let text = refusal(Type::GetStateMultiple, get);
+        assert!(text.contains("unmarshal failed"), "{text}");
     }
 
     #[test]

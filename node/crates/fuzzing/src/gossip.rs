@@ -61,6 +61,7 @@ pub(crate) fn gossip(data: &[u8]) {
     if let Some(first) = contents.first() {
         assert!(matches!(first, Content::Conn(_)), "the peer says first who it is");
     }
+    assert!(answers.len() <= 1 + parts::split(rest).count(), "one answer to a message");
     match caller {
         Caller::Client => {
             assert!(answers.is_empty(), "a client is no peer");
@@ -160,7 +161,7 @@ fn sign(by: &SigningIdentity) -> impl FnMut(&mut Envelope) {
 
 #[cfg(test)]
 mod tests {
-    use weft_protos::gossip::{PvtDataDigest, RemotePvtDataRequest};
+    use weft_protos::gossip::{MembershipResponse, PvtDataDigest, RemotePvtDataRequest};
 
     use super::*;
     use crate::peer::{CHAINCODE, ONE, TX_ID};
@@ -174,6 +175,26 @@ mod tests {
         };
         let content = Content::PrivateReq(RemotePvtDataRequest { digests: vec![digest] });
         GossipMessage { content: Some(content), ..GossipMessage::default() }.encode_to_vec()
+    }
+
+    #[test]
+    fn an_opening_takes_no_more_memory_than_its_bytes_allow() {
+        let by = Caller::Sibling.identity();
+        let open = |told: usize| {
+            let response =
+                MembershipResponse { alive: vec![Default::default(); told], dead: vec![] };
+            let discarded = Content::MemRes(response);
+            let discarded = GossipMessage { content: Some(discarded), ..GossipMessage::default() };
+            let opening = Content::Conn(Default::default());
+            let opening = GossipMessage { content: Some(opening), ..GossipMessage::default() };
+            // Of two contents the last one counts; both are decoded.
+            let payload =
+                [discarded.encode_to_vec().into(), authored(by, opening).payload].concat();
+            let opening = signed(by, payload.into()).encode_to_vec();
+            stream(Caller::Unknown, &parts::join(0, &[(0, opening)])[1..]).code
+        };
+        assert_eq!(open(10), Code::Ok);
+        assert_eq!(open(10_000), Code::Unauthenticated);
     }
 
     #[test]

@@ -12,6 +12,10 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+use std::alloc::System;
+
+use cap::Cap;
+
 mod certificates;
 pub mod chaincode;
 mod channel;
@@ -45,12 +49,22 @@ pub const TARGETS: &[Target] = &[
     ("proposal", messages::proposal),
 ];
 
-/// Runs the target `name`.
+/// Memory that an input may take beside what there is before it, bytes: amplification is a finding.
+/// Without a sanitizer libFuzzer sees the process's peak only.
+const MEMORY: usize = 256 * 1024 * 1024;
+
+#[global_allocator]
+static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
+
+/// Runs the target `name`. An input that takes too much memory aborts the process.
 ///
 /// # Panics
 /// Where there is no such target, or the input is a finding.
 pub fn run(name: &str, data: &[u8]) {
     let target = TARGETS.iter().find(|(known, _)| *known == name);
     let (_, function) = target.expect("a target of this name");
+    let limit = |bytes| ALLOCATOR.set_limit(bytes).expect("a limit above what is in use");
+    limit(ALLOCATOR.allocated().saturating_add(MEMORY));
     function(data);
+    limit(usize::MAX);
 }

@@ -93,7 +93,8 @@ pub(crate) fn participation(data: &[u8]) {
         StatusCode::INTERNAL_SERVER_ERROR => assert_eq!(opened, 1, "an error of another kind"),
         other => panic!("{other}"),
     }
-    if first % 2 == 1 && opened == 1 {
+    let ends_early = rest.windows(BOUNDARY.len()).any(|part| part == BOUNDARY.as_bytes());
+    if first % 2 == 1 && opened == 1 && !ends_early {
         let block = Block::decode(rest).expect("it was joined with");
         block::check(&block).expect("it was joined with");
     }

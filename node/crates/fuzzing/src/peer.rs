@@ -55,6 +55,8 @@ pub const ONE: &str = "one";
 /// A transaction whose private values the peer holds.
 pub const TX_ID: &str = "abababababababababababababababababababababababababababababababab";
 
+/// Bytes of the value of the key `L`.
+const LARGE: usize = 256 * 1024;
 /// A wait that never comes to its end.
 const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -226,6 +228,7 @@ fn updates() -> UpdateBatch {
         fields: record.fields.iter().map(|(name, _)| (*name).to_owned()).collect(),
     };
     put(NAMESPACE, &metadata_key(NAMESPACES, CHAINCODE), metadata.encode_to_vec().into());
+    put(CHAINCODE, "L", Bytes::from(vec![b'l'; LARGE]));
     for number in 0..9 {
         put(CHAINCODE, &format!("key{number}"), Bytes::from_static(b"value"));
     }

@@ -1,4 +1,5 @@
 //! Runs every target over its corpus, and makes the valid messages that corpora begin with.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod streams;
 
@@ -116,7 +117,7 @@ impl Seeds {
         let org = self.network.org(1);
         let proposal = tx::proposal(&self.channel, "asset", &[b"CreateAsset", b"1"], &self.client);
         let orderer = &self.network.orderers[0].identity;
-        let block = tx::next_block(&self.genesis, 0, &[transaction.clone()], orderer);
+        let block = tx::next_block(&self.genesis, 0, std::slice::from_ref(&transaction), orderer);
         let fabric = org.msp_config();
         let msp = MspConfig { r#type: 0, config: fabric.encode_to_vec().into() };
         let package =

@@ -120,9 +120,16 @@ fn discovery() -> Vec<Seed> {
         on_channel(query::Query::CcQuery(ChaincodeQuery { interests: vec![one, two] })),
         Query { query: Some(query::Query::LocalPeers(LocalPeerQuery {})), ..Query::default() },
     ];
+    let of_keys = ["OutOf(2, 'Org1MSP.peer', 'Org2MSP.peer')", "OR('Org2MSP.member')"];
+    let key_policies = of_keys.map(|policy| weft_msp::policy::dsl::parse(policy).unwrap());
+    let keys = ChaincodeCall { key_policies: key_policies.to_vec(), ..call(CHAINCODE, &[]) };
+    let keys = ChaincodeQuery { interests: vec![interest(&[keys])] };
+    let keys = vec![on_channel(query::Query::CcQuery(keys))];
+    let keys = Request { authentication: None, queries: keys }.encode_to_vec();
     let request = Request { authentication: None, queries }.encode_to_vec();
     let by = |first: u8| [&[first], &request[..]].concat();
     vec![
+        ("discovery", "keys", [&[2], &keys[..]].concat()),
         ("discovery", "unsigned", by(0)),
         ("discovery", "admin", by(1)),
         ("discovery", "client", by(2)),
@@ -178,6 +185,8 @@ fn chaincode() -> Vec<Seed> {
         of(Type::GetStateMultiple, &GetStateMultiple { keys, ..GetStateMultiple::default() }),
         completed.clone(),
     ];
+    let large = GetStateMultiple { keys: vec!["L".to_owned(); 4096], ..Default::default() };
+    let large = [of(Type::GetStateMultiple, &large), completed.clone()];
     let spec = |name: &str| ChaincodeSpec {
         chaincode_id: Some(ChaincodeId { name: name.into(), ..ChaincodeId::default() }),
         input: Some(ChaincodeInput { args: vec!["f".into()], ..ChaincodeInput::default() }),
@@ -199,6 +208,7 @@ fn chaincode() -> Vec<Seed> {
         ("chaincode", "private", join(0b0011, &private)),
         ("chaincode", "queries", join(0b0101, &queries)),
         ("chaincode", "calls", join(0b0101, &calls)),
+        ("chaincode", "large", join(0b0011, &large)),
         ("chaincode", "flood", join(0b1011, &plain)),
         ("chaincode", "registers", join(0b0100, &raw)),
         ("chaincode", "stranger", join(0b0001, &[completed])),
