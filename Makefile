@@ -13,7 +13,7 @@ BIN := $(CARGO_TARGET_DIR)/debug
 BENCH = $(CARGO_TARGET_DIR)/release/weft --dir .weft-bench
 DIR ?= .weft
 
-.PHONY: help deps build run down test e2e faults verify fix bench bench-functions clean-run images images-load
+.PHONY: help deps build run down test e2e faults fuzz fuzz-cmin verify fix bench bench-functions clean-run images images-load
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -93,6 +93,15 @@ bench: deps ## `weft bench` on a release build: throughput, latency, catching up
 
 bench-functions: deps ## criterion benches of single functions
 	cargo bench --locked -p weft-crypto -p weft-msp -p weft-ledger -p weft-ledger-rocks
+
+# Instrumented code is built apart from all other.
+fuzz fuzz-cmin: export CARGO_TARGET_DIR := $(HOME)/.cache/weft/fuzz-target
+
+fuzz: deps ## fuzz TARGET, or all targets, for MINUTES (30) each
+	@node/fuzz/campaign run $(TARGET)
+
+fuzz-cmin: deps ## keep in node/fuzz/corpus what campaigns have learnt about TARGET, or all
+	@node/fuzz/campaign cmin $(TARGET)
 
 images: deps ## build the container images of release programs as archives in dist/
 	cargo build --locked --release -p weft-node -p weft-operator -p asset-contract

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use prost::Message as _;
 use weft_crypto::sha256_parts;
-use weft_protos::ext::{DecodeError, decode};
+use weft_protos::ext::{DecodeError, decode, decode_bounded};
 use weft_protos::gossip::gossip_message::{Content, Tag};
 use weft_protos::gossip::{
     Acknowledgement, AliveMessage, Chaincode, ConnEstablish, Envelope, GossipMessage, Member,
@@ -76,9 +76,10 @@ pub fn channel_mac(peer: PkiId, channel: &ChannelId) -> Bytes {
 /// Reads what an envelope holds.
 ///
 /// # Errors
-/// Fails when the payload is not a gossip message.
+/// Fails when the payload is not a gossip message, or would take much more memory than its bytes:
+/// the first one of a stream is read before it is known who is there.
 pub fn open(envelope: &Envelope) -> Result<GossipMessage, DecodeError> {
-    decode("gossip message", envelope.payload.clone())
+    decode_bounded("gossip message", envelope.payload.clone())
 }
 
 /// A message that needs no signature, as its parts have their own or the stream is authenticated.

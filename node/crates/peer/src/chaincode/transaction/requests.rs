@@ -7,8 +7,8 @@ mod private;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use prost::Message;
-use weft_protos::ext::{DecodeError, decode};
+use prost::{Message, Name};
+use weft_protos::ext::{DecodeError, decode_bounded};
 use weft_protos::peer::chaincode_message::Type;
 use weft_protos::peer::{
     self, GetState, GetStateByRange, GetStateMetadata, GetStateMultiple, GetStateMultipleResult,
@@ -115,7 +115,17 @@ impl Requests<'_> {
             values.collect::<Result<_, _>>()?
         };
         let values = values.into_iter().map(Option::unwrap_or_default).collect();
-        Ok(encoded(&GetStateMultipleResult { values }))
+        self.sendable(&GetStateMultipleResult { values })
+    }
+
+    /// An answer, unless it is too large to be sent. The values of a key that is asked for many times
+    /// share their memory only until they are encoded.
+    fn sendable(&self, answer: &impl Message) -> Answer {
+        let (size, limit) = (answer.encoded_len(), self.config.max_message_bytes);
+        if size > limit {
+            return Err(RequestError::Call(ExecuteError::TooLarge { size, limit }));
+        }
+        Ok(encoded(answer))
     }
 
     fn get(&mut self, collection: &str, key: &str) -> Result<Option<Bytes>, RequestError> {
@@ -303,8 +313,9 @@ impl Requests<'_> {
     }
 }
 
-pub(super) fn request<M: Message + Default>(payload: Bytes) -> Result<M, RequestError> {
-    decode("the request", payload).map_err(RequestError::Decode)
+/// A request, unless it would take much more memory than its bytes.
+pub(super) fn request<M: Message + Name + Default>(payload: Bytes) -> Result<M, RequestError> {
+    decode_bounded("the request", payload).map_err(RequestError::Decode)
 }
 
 pub(super) fn encoded(message: &impl Message) -> Bytes {

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use weft_ledger::kv::KvError;
 use weft_ledger::{BlockStoreError, Ledger};
 use weft_msp::Authenticated;
-use weft_protos::ext::decode;
+use weft_protos::ext::decode_bounded;
 use weft_protos::gossip::gossip_message::Content;
 use weft_protos::gossip::{
     Envelope, GossipMessage, PrivateDataMessage, PrivatePayload, PvtDataElement,
@@ -165,7 +165,7 @@ impl Membership {
         }
         let tx_id = TxId::from_hex(&payload.tx_id).map_err(PushRefusal::TxId)?.to_string();
         let set: KvrwSet =
-            decode("private writes", writes.clone()).map_err(|_| PushRefusal::Writes)?;
+            decode_bounded("private writes", writes.clone()).map_err(|_| PushRefusal::Writes)?;
         if set.writes.is_empty() && set.metadata_writes.is_empty() {
             return Err(PushRefusal::Writes);
         }

@@ -1,7 +1,11 @@
 //! Runs every target over its corpus, and makes the valid messages that corpora begin with.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod streams;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -25,13 +29,22 @@ fn inputs(target: &str) -> Vec<PathBuf> {
     listed.map(|entry| entry.unwrap().path()).collect()
 }
 
+/// Panics of all threads and tasks: one in a task of a service ends that task only.
+static PANICS: AtomicUsize = AtomicUsize::new(0);
+
 #[test]
 fn every_input_of_the_corpora_is_survived() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        PANICS.fetch_add(1, Ordering::SeqCst);
+        before(panic);
+    }));
     for (target, _) in TARGETS {
         let inputs = inputs(target);
         assert!(!inputs.is_empty(), "the corpus of {target} is empty");
         for input in inputs {
-            run(target, &fs::read(input).unwrap());
+            run(target, &fs::read(&input).unwrap());
+            assert_eq!(PANICS.load(Ordering::SeqCst), 0, "{}", input.display());
         }
     }
 }
@@ -46,7 +59,20 @@ fn the_fixture_can_be_made_again() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
     fs::create_dir_all(&fixtures).unwrap();
     fs::write(fixtures.join("genesis.block"), seeds.genesis.encode_to_vec()).unwrap();
-    for (target, name, bytes) in seeds.messages() {
+    write(&seeds.messages());
+}
+
+/// With `WEFT_UPDATE=1`: messages that hold nothing of a network.
+#[test]
+fn the_streams_can_be_made_again() {
+    let seeds = streams::seeds();
+    if std::env::var_os("WEFT_UPDATE").is_some() {
+        write(&seeds);
+    }
+}
+
+fn write(seeds: &[(&str, &str, Vec<u8>)]) {
+    for (target, name, bytes) in seeds {
         let folder = folder(target);
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join(format!("seed-{name}")), bytes).unwrap();
@@ -91,7 +117,7 @@ impl Seeds {
         let org = self.network.org(1);
         let proposal = tx::proposal(&self.channel, "asset", &[b"CreateAsset", b"1"], &self.client);
         let orderer = &self.network.orderers[0].identity;
-        let block = tx::next_block(&self.genesis, 0, &[transaction.clone()], orderer);
+        let block = tx::next_block(&self.genesis, 0, std::slice::from_ref(&transaction), orderer);
         let fabric = org.msp_config();
         let msp = MspConfig { r#type: 0, config: fabric.encode_to_vec().into() };
         let package =
@@ -104,6 +130,7 @@ impl Seeds {
             ("block", "transactions", block.encode_to_vec()),
             ("config", "genesis", self.network.config("supply").encode_to_vec()),
             ("config", "bft", bft(&self.network).encode_to_vec()),
+            ("participation", "genesis", [&[1], &self.genesis.encode_to_vec()[..]].concat()),
             ("config_update", "addresses", signed.config_update.to_vec()),
             ("proposal", "invoke", proposal.signed.encode_to_vec()),
             ("identity", "client", self.client.serialized_identity().to_vec()),
