@@ -43,7 +43,7 @@ pub fn write(path: &Path, contents: &[u8]) -> Result<(), FileError> {
 /// read it follows the umask that the program was started with.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_shared(path: &Path, contents: &[u8]) -> Result<(), FileError> {
     replace(path, contents, private::shared_mode())
 }

@@ -2,7 +2,7 @@
 //! `orderer/common/multichannel/registrar.go`).
 //!
 //! [`weft_channels`] decides; here its decisions are carried out. Whatever opens, stops or
-//! deletes a store is one [`Attempt`] at a channel: it works on a thread of its own, goes on
+//! deletes a store is one `Attempt` at a channel: it works on a thread of its own, goes on
 //! when whoever asked has gone, and always reports what became of it.
 
 use std::collections::BTreeMap;

@@ -11,7 +11,7 @@
 //! - This peer counts as up to date while it is not more than a few blocks behind the highest that is
 //!   known; heights of other peers are known with a delay.
 //! - An ordering service that has no leader at the moment is asked again for some seconds before the
-//!   client is told; one call asks while the others wait ([`submit`]).
+//!   client is told; one call asks while the others wait (`submit`).
 //! - An orderer or endorser that takes longer than usual is not waited for: another one is asked as
 //!   well ([`hedge`]), and who gives no sign of life is asked last from then on ([`health`]).
 //!   Fabric's gateway gives each node the whole timeout.
