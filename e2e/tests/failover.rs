@@ -177,6 +177,9 @@ async fn clients_are_not_left_alone_by_a_leader_that_fails() {
     scene.measure("partitioned", cut_off, heal).await;
     let slow = Link::both(Flow::Delay(Duration::from_secs(2)));
     scene.measure("slow by 2 s", |name| scene.isolate(name, slow), heal).await;
+    let fill = |name: &str| network.set_disk_full(name, true).unwrap();
+    let make_room = |name: &str| network.set_disk_full(name, false).unwrap();
+    scene.measure("with a full disk", fill, make_room).await;
     let kill = |name: &str| network.signal(name, Signal::KILL).unwrap();
     let start = |name: &str| {
         let (_, inside) = scene.proxies.get(name).unwrap();
