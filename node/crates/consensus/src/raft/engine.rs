@@ -159,7 +159,7 @@ impl RaftEngine {
     /// that there is no leader is known already.
     fn hasten_next_try(&mut self) {
         let timeout = self.options.fine_election_ticks() as u64;
-        let wait = self.rng.range(timeout / 3, timeout) as usize;
+        let wait = self.rng.range(timeout / 6, timeout * 2 / 5) as usize;
         self.raw.raft.election_elapsed = self.drawn.1.saturating_sub(wait.max(1));
     }
 

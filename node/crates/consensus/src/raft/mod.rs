@@ -37,7 +37,7 @@
 //!
 //! **Time.** A tick of Fabric's `tick_interval` is divided in ten, so that the random part of the
 //! election timeout, drawn from `[1, 1.5) × election_tick`, is fine enough that two nodes rarely
-//! stand at once. Who stood and did not win stands again after `[⅓, 1) × election_tick`. Pre-vote
+//! stand at once. Who stood and did not win stands again after `[⅙, ⅖) × election_tick`. Pre-vote
 //! and check-quorum are always on. They give a leader up that is not heard, or hears nobody. One that is
 //! heard and hears, but late, steps down when an entry has not been committed for two election
 //! timeouts: heartbeats that are all equally late keep coming. With more on its way than one message
