@@ -3,8 +3,9 @@
 //! A leader that hangs answers nothing, and is given up by the consenters long before a call to it
 //! has timed out. So a forwarded envelope follows the leadership: when another node leads before the
 //! first one has answered, it is handed to that one. The first may have ordered it, too; of two
-//! copies one is valid, as a transaction id is used once (Fabric: DUPLICATE_TXID), and a
-//! configuration is for one sequence. SUCCESS is the word of the node that has it in its queue.
+//! copies one is valid, as a transaction id is used once (Fabric: DUPLICATE_TXID). SUCCESS is the word
+//! of the node that has it in its queue. A configuration is not handed on: where the first leader has
+//! ordered it, the next one refuses it, and its sender would take that for the outcome.
 
 use std::sync::{Arc, Weak};
 
@@ -17,6 +18,8 @@ use weft_protos::orderer::{SubmitRequest, SubmitResponse};
 use super::{Channel, ChannelStatus, lost, unavailable};
 use crate::answer::{Outcome, Pending};
 use crate::cluster::Submitted;
+
+const IN_DOUBT: &str = "the leader changed before it answered; see whether the update is in force";
 
 /// An envelope that a leader has not answered. Holds no channel, so that one that ends does not wait
 /// for its clients.
@@ -75,30 +78,29 @@ impl Forwarded {
                 answer = &mut answer => First::Answer(outcome(answer.ok())),
                 first = next_leader(&mut self.status, leader) => first,
             };
-            let channel = match (&first, self.channel.upgrade()) {
-                (First::Leader(_), Some(channel)) => channel,
-                (First::Answer(_), _) | (_, None) | (First::Closed, _) => return first.outcome(),
+            let next = match first {
+                First::Answer(outcome) => return outcome,
+                First::Closed => return lost("the channel has stopped"),
+                First::Leader(_) if self.config => return lost(IN_DOUBT),
+                First::Leader(None) => return self.enqueue().get().await,
+                First::Leader(Some(next)) => next,
             };
-            let First::Leader(Some(next)) = first else {
-                let Self { envelope, config, sequence, .. } = self;
-                let queued = channel.enqueue(&envelope, config, sequence);
-                drop(channel);
-                return queued.get().await;
-            };
-            let Some(again) = channel.hand_to(next, &self.envelope, self.sequence) else {
+            let Some(again) = self.hand_to(next) else {
                 return lost("the new leader cannot be reached");
             };
             (leader, answer) = (next, again);
         }
     }
-}
 
-impl First {
-    fn outcome(self) -> Outcome {
-        match self {
-            Self::Answer(outcome) => outcome,
-            Self::Leader(_) | Self::Closed => lost("the channel has stopped"),
+    fn enqueue(&self) -> Pending<Outcome> {
+        match self.channel.upgrade() {
+            Some(channel) => channel.enqueue(&self.envelope, self.config, self.sequence),
+            None => unavailable("the channel has stopped"),
         }
+    }
+
+    fn hand_to(&self, leader: NodeId) -> Option<Submitted> {
+        self.channel.upgrade()?.hand_to(leader, &self.envelope, self.sequence)
     }
 }
 
