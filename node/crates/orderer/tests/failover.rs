@@ -20,8 +20,7 @@ struct Gate {
 impl Gate {
     async fn before(node: &Node) -> (Gate, String) {
         let listener = TcpListener::bind(node.node.endpoint.to_string()).await.unwrap();
-        let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let inside = free.local_addr().unwrap().to_string();
+        let inside = format!("127.0.0.1:{}", free_port());
         let (shut, watched) = watch::channel(false);
         let target = inside.clone();
         tokio::spawn(async move {
