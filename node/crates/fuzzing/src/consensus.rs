@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use weft_consensus::raft::{Options, RaftEngine, Start};
-use weft_consensus::{Action, Applied, Engine, Entry, Event, Membership, Millis, NodeId, Severity};
+use weft_consensus::{
+    Action, Applied, Engine, Entry, Event, Membership, Millis, NodeId, Severity,
+};
 
 /// Longest message in an input: its length is two bytes.
 const LENGTH: usize = 2;

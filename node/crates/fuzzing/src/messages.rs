@@ -8,9 +8,9 @@ use weft_package::Package;
 use weft_peer::commit::transaction;
 use weft_protos::peer::SignedProposal;
 use weft_testkit::clock::NOW;
-use weft_types::ParsedEnvelope;
 use weft_types::proposal::ParsedProposal;
 use weft_types::transaction::ParsedTransaction;
+use weft_types::ParsedEnvelope;
 
 use crate::fixture::BUNDLE;
 

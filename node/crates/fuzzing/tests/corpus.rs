@@ -11,8 +11,8 @@ use weft_msp::SigningIdentity;
 use weft_package::{Connection, Label, Package};
 use weft_protos::common::{Block, Envelope};
 use weft_protos::msp::MspConfig;
-use weft_testkit::Network;
 use weft_testkit::tx;
+use weft_testkit::Network;
 use weft_types::{ChannelId, Signer};
 
 fn folder(target: &str) -> PathBuf {
@@ -94,8 +94,10 @@ impl Seeds {
         let block = tx::next_block(&self.genesis, 0, &[transaction.clone()], orderer);
         let fabric = org.msp_config();
         let msp = MspConfig { r#type: 0, config: fabric.encode_to_vec().into() };
-        let package =
-            Package::build(&Label::new("asset").unwrap(), &Connection::plain("127.0.0.1:7070"));
+        let package = Package::build(
+            &Label::new("asset").unwrap(),
+            &Connection::plain("127.0.0.1:7070"),
+        );
         let signed = update::update_of(&update).unwrap();
         vec![
             ("envelope", "transaction", transaction.encode_to_vec()),
