@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 use weft_client::{Connection, ConnectionSpec, Gateway, Peer};
@@ -208,7 +208,12 @@ impl LocalNetwork {
         let node = nodes.iter().find(|node| node.name == name).context("no such node")?;
         let program = Program {
             name: node.name.clone(),
+            // A file beyond the limit of its size is an error then, as on a full disk, and not the
+            // process's end.
             command: vec![
+                "/bin/sh".to_owned(),
+                "-c".to_owned(),
+                "trap '' XFSZ; exec \"$0\" \"$@\"".to_owned(),
                 programs()?.join("weft-node").display().to_string(),
                 node.kind.command().to_owned(),
                 "--config".to_owned(),
@@ -229,6 +234,18 @@ impl LocalNetwork {
     /// When it does not run.
     pub fn signal(&self, name: &str, signal: Signal) -> anyhow::Result<()> {
         Ok(kill_process(self.pid(name)?, signal)?)
+    }
+
+    /// Fills a process's disk, or makes room again: it can make no file longer. Only for one that was
+    /// started with [`Self::start_at`]; others end.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn set_disk_full(&self, name: &str, full: bool) -> anyhow::Result<()> {
+        let own = getrlimit(Resource::Fsize);
+        let limit = if full { Rlimit { current: Some(0), ..own } } else { own };
+        prlimit(Some(self.pid(name)?), Resource::Fsize, limit)?;
+        Ok(())
     }
 
     /// The id of a process.

@@ -113,15 +113,20 @@ impl Scene {
     }
 
     async fn leader(&self) -> &'static str {
+        self.leader_but("").await
+    }
+
+    /// Waits until one leads that is not this one, which may not answer.
+    async fn leader_but(&self, old: &str) -> &'static str {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            for name in ORDERERS {
+            for name in ORDERERS.into_iter().filter(|name| *name != old) {
                 if self.leads(name).await {
                     return name;
                 }
             }
             assert!(Instant::now() < deadline, "nobody leads");
-            sleep(Duration::from_millis(50)).await;
+            sleep(Duration::from_millis(20)).await;
         }
     }
 
@@ -150,11 +155,24 @@ impl Scene {
         let leader = self.leader().await;
         let since = Instant::now();
         hurt(leader);
-        for pulse in &mut pulses {
-            pulse.progress().await;
-        }
-        let silence = pulses.iter().map(|pulse| pulse.silence(since)).max().unwrap();
-        println!("longest silence, leader {fault}: {} ms", silence.as_millis());
+        let (led, ()) = tokio::join!(
+            async {
+                self.leader_but(leader).await;
+                since.elapsed().as_millis()
+            },
+            async {
+                for pulse in &mut pulses {
+                    pulse.progress().await;
+                }
+            }
+        );
+        let silences = pulses.each_ref().map(|pulse| pulse.silence(since));
+        let [a, b] = silences.map(|silence| silence.as_millis());
+        let silence = silences.into_iter().max().unwrap();
+        println!(
+            "longest silence, leader {fault}: {} ms (by peer {a}, {b}; a new leader after {led})",
+            silence.as_millis()
+        );
         mend(leader);
         if std::env::var_os("WEFT_CAMPAIGN").is_some() {
             assert!(silence <= BOUND, "leader {fault}: {silence:?}");
@@ -177,6 +195,9 @@ async fn clients_are_not_left_alone_by_a_leader_that_fails() {
     scene.measure("partitioned", cut_off, heal).await;
     let slow = Link::both(Flow::Delay(Duration::from_secs(2)));
     scene.measure("slow by 2 s", |name| scene.isolate(name, slow), heal).await;
+    let fill = |name: &str| network.set_disk_full(name, true).unwrap();
+    let make_room = |name: &str| network.set_disk_full(name, false).unwrap();
+    scene.measure("with a full disk", fill, make_room).await;
     let kill = |name: &str| network.signal(name, Signal::KILL).unwrap();
     let start = |name: &str| {
         let (_, inside) = scene.proxies.get(name).unwrap();

@@ -1,8 +1,9 @@
 //! What becomes of an envelope, at once or later, and answers in the order of their questions.
 
-use futures::Stream;
 use futures::future::BoxFuture;
+use futures::{Stream, StreamExt as _};
 use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use weft_protos::common::Status;
 
 /// A status with the words that go with it.
@@ -35,20 +36,23 @@ impl<T: Send + 'static> Pending<T> {
 }
 
 /// Values in the order in which they were queued; ends behind an error and behind a value that is
-/// the last.
+/// the last. Up to `at_once` values are brought about at the same time.
 pub(crate) fn in_order<T: Send + 'static, E: Send + 'static>(
     queue: mpsc::Receiver<Result<Pending<T>, E>>,
+    at_once: usize,
     is_last: impl Fn(&T) -> bool + Send + 'static,
 ) -> impl Stream<Item = Result<T, E>> + Send {
-    futures::stream::unfold(Some((queue, is_last)), |state| async move {
-        let (mut queue, is_last) = state?;
-        match queue.recv().await? {
-            Err(status) => Some((Err(status), None)),
-            Ok(pending) => {
-                let value = pending.get().await;
-                let next = if is_last(&value) { None } else { Some((queue, is_last)) };
-                Some((Ok(value), next))
-            }
+    let values = ReceiverStream::new(queue).map(|pending| async move {
+        match pending {
+            Ok(pending) => Ok(pending.get().await),
+            Err(error) => Err(error),
         }
+    });
+    let values = Box::pin(values.buffered(at_once.max(1)));
+    futures::stream::unfold(Some((values, is_last)), |state| async move {
+        let (mut values, is_last) = state?;
+        let value = values.next().await?;
+        let ends = value.as_ref().map_or(true, &is_last);
+        Some((value, (!ends).then_some((values, is_last))))
     })
 }

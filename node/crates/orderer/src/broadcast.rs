@@ -53,19 +53,19 @@ impl AtomicBroadcast for BroadcastService {
         request: Request<Streaming<Envelope>>,
     ) -> Result<Response<Self::BroadcastStream>, RpcStatus> {
         let call = Call::of(&request).cloned();
-        let (sender, answers) = mpsc::channel(self.in_flight.max(1));
+        let (sender, answers) = mpsc::channel(1);
         let (service, requests) = (self.clone(), request.into_inner());
         tokio::spawn(async move {
             tokio::select! {
                 () = service.read(requests, call, &sender) => {}
                 () = service.shutdown.cancelled() => {
                     let stopping = RpcStatus::unavailable("the orderer is stopping");
-                    let _ = sender.try_send(Err(stopping));
+                    let _ = sender.send(Err(stopping)).await;
                 }
             }
         });
-        let answers =
-            in_order(answers, |answer: &BroadcastResponse| answer.status != Status::Success as i32);
+        let refuses = |answer: &BroadcastResponse| answer.status != Status::Success as i32;
+        let answers = in_order(answers, self.in_flight, refuses);
         Ok(Response::new(Box::pin(answers)))
     }
 

@@ -173,16 +173,12 @@ async fn an_end_waits_for_joins_that_are_under_way() {
     let (joins, genesis) = (registrar.clone(), network.genesis("supply"));
     let joining = tokio::spawn(async move { joins.join(genesis).await });
     tokio::task::spawn_blocking(move || begun.recv().unwrap()).await.unwrap();
-    let ending = registrar.clone();
-    let ending = tokio::spawn(async move { ending.stop().await });
-    for _ in 0..1000 {
-        tokio::task::yield_now().await;
-    }
-    assert!(!ending.is_finished(), "the join is under way");
+    let mut ending = Box::pin(registrar.stop());
+    assert!(futures::poll!(&mut ending).is_pending(), "the join is under way");
     let late = registrar.join(network.genesis("other")).await.unwrap_err();
     assert_eq!(late.to_string(), "cannot join: the node is shutting down");
     open.send(()).unwrap();
-    ending.await.unwrap();
+    ending.await;
     joining.await.unwrap().unwrap();
     assert!(registrar.find("supply").unwrap().is_closed());
     drop(registrar);

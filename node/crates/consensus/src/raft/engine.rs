@@ -50,6 +50,7 @@ pub struct RaftEngine {
     pub(super) quarantine: Quarantine,
     pub(super) joined_at: Index,
     pub(super) in_flight: InFlight,
+    pub(super) lateness: Lateness,
     /// Leader and term as last announced.
     pub(super) announced: (Option<NodeId>, u64),
     /// The term for which [`Action::Leading`] was given.
@@ -105,6 +106,35 @@ impl InFlight {
     }
 }
 
+/// How late a leader's entries get committed.
+#[derive(Debug, Default)]
+pub(super) struct Lateness {
+    committed: Index,
+    /// When that grew last.
+    grew: Millis,
+    /// The ends that the log had, with the times, as far as not all up to there is committed.
+    ends: VecDeque<(Index, Millis)>,
+}
+
+impl Lateness {
+    /// Takes note of a leader's log. For how long its oldest entry that is not committed has been
+    /// there, milliseconds; where there is so `much` on its way that this is a matter of throughput,
+    /// for how long at most none was.
+    fn note(&mut self, now: Millis, committed: Index, last: Index, much: bool) -> u64 {
+        if committed != self.committed {
+            (self.committed, self.grew) = (committed, now);
+        }
+        while self.ends.front().is_some_and(|(end, _)| *end <= committed) {
+            self.ends.pop_front();
+        }
+        if last > self.ends.back().map_or(committed, |(end, _)| *end) {
+            self.ends.push_back((last, now));
+        }
+        let oldest = self.ends.front().map_or(now, |(_, at)| *at);
+        now.since(if much { oldest.max(self.grew) } else { oldest })
+    }
+}
+
 impl RaftEngine {
     /// Draws the election timeout anew where the `raft` crate did, from a generator that can be
     /// replayed: that crate's cannot.
@@ -129,7 +159,7 @@ impl RaftEngine {
     /// that there is no leader is known already.
     fn hasten_next_try(&mut self) {
         let timeout = self.options.fine_election_ticks() as u64;
-        let wait = self.rng.range(timeout / 3, timeout) as usize;
+        let wait = self.rng.range(timeout / 6, timeout * 2 / 5) as usize;
         self.raw.raft.election_elapsed = self.drawn.1.saturating_sub(wait.max(1));
     }
 
@@ -154,7 +184,25 @@ impl RaftEngine {
                 self.redraw_timeout();
             }
         }
+        self.step_down_if_late();
         self.retry_snapshots();
+    }
+
+    /// A leader that is heard and hears, but so late that nothing gets committed in time, is given up
+    /// by nobody else: heartbeats that are late keep coming.
+    fn step_down_if_late(&mut self) {
+        let raft = &self.raw.raft;
+        if raft.state != StateRole::Leader {
+            return self.lateness = Lateness::default();
+        }
+        let (committed, last) = (raft.raft_log.committed, raft.raft_log.last_index());
+        let much = self.in_flight.bytes > self.options.max_append_bytes;
+        let late = self.lateness.note(self.now, committed, last, much);
+        if late >= self.options.lateness_limit_ms() {
+            let term = raft.term;
+            self.raw.raft.become_follower(term, raft::INVALID_ID);
+            self.redraw_timeout();
+        }
     }
 
     /// Lets the `raft` crate see its entries as persisted before anything that could make this

@@ -37,8 +37,12 @@
 //!
 //! **Time.** A tick of Fabric's `tick_interval` is divided in ten, so that the random part of the
 //! election timeout, drawn from `[1, 1.5) × election_tick`, is fine enough that two nodes rarely
-//! stand at once. Who stood and did not win stands again after `[⅓, 1) × election_tick`. Pre-vote
-//! and check-quorum are always on.
+//! stand at once. Who stood and did not win stands again after `[⅙, ⅖) × election_tick`. Pre-vote
+//! and check-quorum are always on. They give a leader up that is not heard, or hears nobody. One that is
+//! heard and hears, but late, steps down when an entry has not been committed for two election
+//! timeouts: heartbeats that are all equally late keep coming. With more on its way than one message
+//! takes, it is a matter of throughput, which no other leader has more of; then it stays as long as
+//! anything is committed.
 //!
 //! **Compaction.** When the log in memory exceeds `snapshot_interval_size`, the older half of what
 //! is applied is dropped. A node that needs what was dropped gets a snapshot, which is a few
@@ -66,6 +70,7 @@
 //! * Membership changes are part of the config entry; etcdraft proposes a second entry after the
 //!   config block was written, and a later leader has to finish what an earlier one did not.
 //! * Proposals reach the leader through the orderer (`Submit`), never as Raft messages.
+//! * A leader whose entries are not committed for two election timeouts steps down; etcd's stays.
 //! * The random part of the election timeout is half as wide, the tick ten times as fine, and a
 //!   split vote is repeated sooner.
 //! * Log and hard state live in the orderer's key-value store; there is no separate WAL and no

@@ -129,6 +129,12 @@ impl Options {
         self.tick_interval_ms.saturating_mul(u64::from(self.election_tick))
     }
 
+    /// How long an entry of a leader may take to be committed, milliseconds. Beyond the time in which
+    /// an election is decided: a leader is not given up for less.
+    pub(super) fn lateness_limit_ms(&self) -> u64 {
+        self.election_timeout_ms().saturating_mul(2)
+    }
+
     /// Milliseconds of one of the `raft` crate's ticks.
     pub(super) fn fine_tick_ms(&self) -> u64 {
         (self.tick_interval_ms / self.fine_ticks()).max(1)

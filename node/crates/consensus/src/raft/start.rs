@@ -7,7 +7,7 @@ use bytes::Bytes;
 use raft::eraftpb::HardState;
 use raft::{RawNode, StateRole};
 
-use super::engine::{InFlight, RaftEngine, check_weights};
+use super::engine::{InFlight, Lateness, RaftEngine, check_weights};
 use super::log::{Base, Log, conf_state};
 use super::options::Options;
 use super::store::{Persisted, Quarantine, RestoreError, Writer};
@@ -112,6 +112,7 @@ impl RaftEngine {
             quarantine,
             joined_at,
             in_flight: InFlight::default(),
+            lateness: Lateness::default(),
             announced: (None, 0),
             leading: None,
             evicted: false,

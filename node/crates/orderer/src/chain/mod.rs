@@ -6,6 +6,7 @@
 //! | `core` | deciding: pure; inputs and the time in, effects out |
 //! | `actor` | receiving and doing: queues, clock, links, tasks |
 //! | `carry` | doing: effects on the store |
+//! | `forward` | a client's envelope on its way to the leader, whoever that is |
 //! | `start` | making an engine from what is stored |
 //!
 //! The actor persists before it sends what depends on it. A block is written without waiting for
@@ -16,6 +17,7 @@ mod actor;
 pub(crate) mod carry;
 pub(crate) mod core;
 mod error;
+mod forward;
 mod start;
 
 use std::sync::Arc;
@@ -34,7 +36,6 @@ use weft_consensus::NodeId;
 use weft_msp::CurrentIdentity;
 use weft_protos::common::{Block, Envelope, HeaderType, Status};
 use weft_protos::ext::decode;
-use weft_protos::orderer::SubmitRequest;
 use weft_rpc::connect::ChannelPool;
 use weft_rpc::tls::ReloadingTls;
 use weft_settings::OrdererSettings;
@@ -388,15 +389,16 @@ impl Channel {
     }
 
     /// Hands a checked envelope to the leader, here or elsewhere.
-    pub fn submit(&self, checked: Checked) -> Pending<Outcome> {
+    pub fn submit(self: &Arc<Self>, checked: Checked) -> Pending<Outcome> {
         let Checked { envelope, class, sequence } = checked;
+        let config = class == Class::ConfigUpdate;
         let (leading, leader) = {
             let status = self.status.borrow();
             (status.leading, status.leader.filter(|leader| Some(*leader) != status.node))
         };
         match (leading, leader) {
-            (true, _) => self.enqueue(&envelope, class == Class::ConfigUpdate, sequence),
-            (false, Some(leader)) => self.forward(envelope, sequence, leader),
+            (true, _) => self.enqueue(&envelope, config, sequence),
+            (false, Some(leader)) => self.forward(envelope, sequence, config, leader),
             (false, None) => unavailable("no leader of the channel is known"),
         }
     }
@@ -441,28 +443,6 @@ impl Channel {
                 replied.await.unwrap_or_else(lost)
             })),
         }
-    }
-
-    fn forward(&self, envelope: Envelope, sequence: u64, leader: NodeId) -> Pending<Outcome> {
-        let request = SubmitRequest {
-            channel: self.id.as_str().to_owned(),
-            last_validation_seq: sequence,
-            payload: Some(envelope),
-        };
-        let Some(answer) = self.links.load().submit(leader, request) else {
-            return unavailable("the leader cannot be reached");
-        };
-        let limit = self.context.settings.cluster.rpc_timeout;
-        Pending::Later(Box::pin(async move {
-            match timeout(limit, answer).await {
-                Ok(Ok(answer)) => {
-                    let status = Status::try_from(answer.status).unwrap_or(Status::Unknown);
-                    (status, answer.info)
-                }
-                Ok(Err(_)) => lost("the connection to the leader was lost"),
-                Err(_) => lost("the leader did not answer in time"),
-            }
-        }))
     }
 
     /// The CONFIG envelope of the same update under the present configuration, and the sequence

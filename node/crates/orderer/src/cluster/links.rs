@@ -255,6 +255,8 @@ impl Task {
                 payload,
                 metadata: Bytes::new(),
             }),
+            // The sender has turned to another leader.
+            Outgoing::Submit(_, waiter) if waiter.is_closed() => return Ok(()),
             Outgoing::Submit(request, waiter) => {
                 waiting.push_back((Instant::now(), waiter));
                 Request::SubmitRequest(request)

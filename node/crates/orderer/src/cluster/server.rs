@@ -50,7 +50,7 @@ impl Cluster for ClusterService {
     ) -> Result<Response<Self::StepStream>, Status> {
         let key = tls_key(&request)?;
         let requests = request.into_inner();
-        let (sender, answers) = mpsc::channel(IN_FLIGHT);
+        let (sender, answers) = mpsc::channel(1);
         let session = Session {
             registrar: self.registrar.clone(),
             key,
@@ -64,7 +64,7 @@ impl Cluster for ClusterService {
                 () = shutdown.cancelled() => {}
             }
         });
-        let answers = in_order(answers, |_| false);
+        let answers = in_order(answers, IN_FLIGHT, |_| false);
         Ok(Response::new(Box::pin(answers)))
     }
 }

@@ -12,7 +12,8 @@
 //!
 //! * **I1** a block is never lost: every consenter ends with every block that any had.
 //! * **I2** the same block has the same number everywhere; numbers have no gap.
-//! * **I3** what is in a block was sent, and is in one block once.
+//! * **I3** what is in a block was sent, and is in one block once, or as often as it was handed to a
+//!   leader without an answer: peers take the first.
 //! * **I4** no panic, no channel that ends but by an injected fault, no refused restart.
 //! * **I5** once all faults are healed, new envelopes are ordered within two election timeouts.
 //! * **I6** an envelope that was accepted with SUCCESS is in a block, or counted as dropped,

@@ -81,6 +81,9 @@ struct Way {
     accepted: bool,
     ordered: Option<u64>,
     excused: bool,
+    /// How often it was handed to a leader that may not have said that it has it.
+    handed: u64,
+    copies: u64,
 }
 
 /// The history over all orderers.
@@ -108,6 +111,13 @@ impl Record {
         if let Some(way) = self.ways.get_mut(envelope) {
             way.accepted = true;
             way.excused = false;
+        }
+    }
+
+    /// It was handed to a leader by an orderer that had accepted it.
+    pub fn handed(&mut self, envelope: &Bytes) {
+        if let Some(way) = self.ways.get_mut(envelope) {
+            way.handed += 1;
         }
     }
 
@@ -141,6 +151,7 @@ impl Record {
         for envelope in block::transactions(block) {
             match self.ways.get_mut(envelope) {
                 Some(way) if way.ordered.is_none() => way.ordered = Some(now),
+                Some(way) if way.copies < way.handed => way.copies += 1,
                 _ => return Err(Violation::Foreign { host, number }),
             }
         }

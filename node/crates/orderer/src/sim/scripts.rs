@@ -54,6 +54,32 @@ fn a_leader_that_is_cut_off_hands_on_what_it_accepted() {
 }
 
 #[test]
+fn what_a_leader_that_stalls_was_handed_goes_to_the_next() {
+    let (mut world, first) = led();
+    world.run(500).unwrap();
+    cut_off(&mut world, first);
+    for _ in 0..60 {
+        world.transact(first);
+    }
+    world.run(5_000).unwrap();
+    let second = elected(&mut world);
+    assert_ne!(second, first);
+    world.cuts.heal();
+    while world.counts.forwards == 0 {
+        world.run(1).unwrap();
+    }
+    world.host(second).paused = true;
+    world.run(5_000).unwrap();
+    assert_ne!(elected(&mut world), second);
+    assert!(all_are_ordered(&world));
+    assert_eq!(world.record.dropped, 0);
+    world.host(second).paused = false;
+    world.work(second);
+    world.run(5_000).unwrap();
+    assert_eq!(world.hosts[second as usize].height(), world.record.height());
+}
+
+#[test]
 fn what_waits_for_a_leader_too_long_is_counted() {
     let (mut world, first) = led();
     cut_off(&mut world, first);

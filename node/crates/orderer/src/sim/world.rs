@@ -347,6 +347,7 @@ impl World {
             Effect::Send { to, message } => self.send(host, to, message),
             Effect::Forward { ticket, to, envelope, sequence } => {
                 self.counts.forwards += 1;
+                self.record.handed(&envelope);
                 match address_of(running, to) {
                     Some(address) => {
                         let Some(to) = self.at(&address) else { return };

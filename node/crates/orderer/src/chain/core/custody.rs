@@ -1,6 +1,8 @@
 //! Envelopes that were accepted with SUCCESS and are not in a block: kept until there is a leader,
 //! handed to it, or in flight in the engine. An envelope leaves for a block or is counted with the
-//! reason why not; it is never handed on twice where the first may have arrived.
+//! reason why not. One that a leader did not answer is handed on again, to the next leader as soon as
+//! there is one: of two copies one is valid, as a transaction id is used once and a configuration is
+//! for one sequence, while one that is lost is lost.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -22,7 +24,7 @@ const SENT_BYTES: usize = 16 << 20;
 pub(crate) enum Loss {
     /// There was no leader for too long.
     NoLeader,
-    /// It was handed to the leader, which did not say whether it has it.
+    /// It was handed to a leader, and none has said for too long whether it has it.
     Unanswered,
     /// The engine, or the configuration of now, refuses it.
     Refused,
@@ -62,6 +64,14 @@ pub(crate) enum Answer {
 struct Kept {
     submit: Submit,
     until: Millis,
+    /// A leader may have it.
+    handed: bool,
+}
+
+impl Kept {
+    fn lost(self) -> (Submit, Loss) {
+        (self.submit, if self.handed { Loss::Unanswered } else { Loss::NoLeader })
+    }
 }
 
 /// What the engine was given.
@@ -108,10 +118,15 @@ impl Custody {
         !self.proposed.is_empty()
     }
 
-    /// Takes note of whether there is a leader.
+    /// Takes note of a change of the leader, and of whether there is one. What the one before did not
+    /// answer waits again.
     pub fn led(&mut self, now: Millis, led: bool) {
         self.again = now;
         self.leaderless = if led { None } else { self.leaderless.or(Some(now)) };
+        for (_, kept) in std::mem::take(&mut self.sent).into_iter().rev() {
+            self.waiting.push_front(Kept { handed: true, ..kept });
+        }
+        self.sent_bytes = 0;
     }
 
     /// Whether nobody leads for so long that nothing is kept for a leader any more.
@@ -120,20 +135,24 @@ impl Custody {
     }
 
     pub fn keep(&mut self, submit: Submit, now: Millis) {
-        self.waiting.push_back(Kept { submit, until: now.plus(KEEP) });
+        self.waiting.push_back(Kept { submit, until: now.plus(KEEP), handed: false });
     }
 
     pub fn next(&mut self) -> Option<Submit> {
         self.waiting.pop_front().map(|kept| kept.submit)
     }
 
-    /// What has waited too long.
-    pub fn expired(&mut self, now: Millis) -> Vec<Submit> {
-        let (late, kept) =
-            std::mem::take(&mut self.waiting).into_iter().partition(|kept| kept.until <= now);
-        self.waiting = kept;
-        let late: VecDeque<Kept> = late;
-        late.into_iter().map(|kept| kept.submit).collect()
+    /// What has waited too long, with what that is counted as.
+    pub fn expired(&mut self, now: Millis) -> Vec<(Submit, Loss)> {
+        let waiting = std::mem::take(&mut self.waiting).into_iter();
+        let (late, kept) = waiting.partition::<Vec<_>, _>(|kept| kept.until <= now);
+        self.waiting = kept.into();
+        late.into_iter().map(Kept::lost).collect()
+    }
+
+    /// The next that waits, given up, with what that is counted as.
+    pub fn next_lost(&mut self) -> Option<(Submit, Loss)> {
+        self.waiting.pop_front().map(Kept::lost)
     }
 
     /// Whether one more envelope may go to the leader.
@@ -160,10 +179,10 @@ impl Custody {
         match answer {
             Answer::Taken => None,
             Answer::Refused => Some(Loss::Refused),
-            Answer::Unknown => Some(Loss::Unanswered),
-            Answer::NotNow => {
+            Answer::NotNow | Answer::Unknown => {
                 self.again = now.plus(AGAIN);
-                self.waiting.push_front(kept);
+                let handed = kept.handed || answer == Answer::Unknown;
+                self.waiting.push_front(Kept { handed, ..kept });
                 None
             }
         }
@@ -260,13 +279,37 @@ mod tests {
     }
 
     #[test]
-    fn what_may_have_arrived_is_not_sent_again() {
+    fn what_got_no_answer_is_sent_again_until_it_is_counted() {
         let mut custody = Custody::new(NOW);
         custody.keep(submit("a"), NOW);
         custody.send(1, NOW);
-        assert_eq!(custody.answered(1, Answer::Unknown, NOW), Some(Loss::Unanswered));
-        assert_eq!(custody.answered(1, Answer::NotNow, NOW), None);
+        assert_eq!(custody.answered(1, Answer::Unknown, NOW), None);
+        assert_eq!(custody.send(2, NOW.plus(AGAIN)), Some(("a".into(), 3)));
+        assert_eq!(custody.answered(2, Answer::NotNow, NOW), None);
+        assert_eq!(custody.answered(1, Answer::Taken, NOW), None);
+        let late: Vec<Loss> =
+            custody.expired(NOW.plus(KEEP)).into_iter().map(|(_, loss)| loss).collect();
+        assert_eq!(late, [Loss::Unanswered]);
         assert!(custody.is_empty());
+    }
+
+    #[test]
+    fn what_a_leader_did_not_answer_goes_to_the_next_at_once() {
+        let mut custody = Custody::new(NOW);
+        custody.led(NOW, true);
+        for (ticket, envelope) in [(1, "a"), (2, "b"), (3, "c")] {
+            custody.keep(submit(envelope), NOW);
+            custody.send(ticket, NOW);
+        }
+        custody.keep(submit("d"), NOW);
+        assert_eq!(custody.answered(2, Answer::Taken, NOW), None);
+        custody.led(NOW, false);
+        custody.led(NOW, true);
+        // An answer that comes late is about a copy.
+        assert_eq!(custody.answered(1, Answer::Taken, NOW), None);
+        let again: Vec<_> =
+            (4..).map_while(|ticket| custody.send(ticket, NOW)).map(|(sent, _)| sent).collect();
+        assert_eq!(again, ["a", "c", "d"]);
     }
 
     #[test]

@@ -64,11 +64,11 @@ impl Core {
     pub(super) fn expire(&mut self) {
         let late = self.custody.expired(self.now.at);
         let gone = self.custody.gave_up(self.now.at) && !self.leads_or_follows();
-        for submit in late {
-            self.give_up(submit, Loss::NoLeader);
+        for (submit, loss) in late {
+            self.give_up(submit, loss);
         }
-        while let Some(submit) = gone.then(|| self.custody.next()).flatten() {
-            self.give_up(submit, Loss::NoLeader);
+        while let Some((submit, loss)) = gone.then(|| self.custody.next_lost()).flatten() {
+            self.give_up(submit, loss);
         }
     }
 
