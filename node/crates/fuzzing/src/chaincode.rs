@@ -32,6 +32,9 @@ const TX_ID: &str = "tx";
 /// A part with this first byte is a message as it stands; another first byte is the type of a
 /// message of the transaction, whose payload the part is.
 pub const AS_IT_IS: u8 = 0xff;
+/// Bytes of a message. An answer of this size is in memory several times on its way, which is far
+/// below what an input may take.
+const MAX_MESSAGE: usize = 8 * 1024 * 1024;
 /// How often everything that can go on does, before the next message comes.
 const TURNS: usize = 6;
 
@@ -202,7 +205,11 @@ fn message(kind: u8, part: &[u8]) -> Vec<u8> {
 }
 
 async fn play(scene: Scene, messages: Vec<Vec<u8>>) -> Played {
-    let config = RuntimeConfig { development: scene.development, ..RuntimeConfig::default() };
+    let config = RuntimeConfig {
+        development: scene.development,
+        max_message_bytes: MAX_MESSAGE,
+        ..RuntimeConfig::default()
+    };
     let runtime = Runtime::new(config, PEER.packages.clone(), None);
     let (outbox, body) = unbounded();
     let service = ChaincodeSupport::new(&runtime).into_server();
