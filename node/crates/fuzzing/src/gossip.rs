@@ -161,10 +161,13 @@ fn sign(by: &SigningIdentity) -> impl FnMut(&mut Envelope) {
 
 #[cfg(test)]
 mod tests {
-    use weft_protos::gossip::{MembershipResponse, PvtDataDigest, RemotePvtDataRequest};
+    use weft_protos::gossip::{
+        MembershipResponse, PrivateDataMessage, PrivatePayload, PvtDataDigest, RemotePvtDataRequest,
+    };
+    use weft_protos::kvrwset::{KvRead, KvWrite, KvrwSet};
 
     use super::*;
-    use crate::peer::{CHAINCODE, ONE, TX_ID};
+    use crate::peer::{BOTH, CHAINCODE, ONE, TX_ID};
 
     fn question() -> Vec<u8> {
         let digest = PvtDataDigest {
@@ -195,6 +198,31 @@ mod tests {
         };
         assert_eq!(open(10), Code::Ok);
         assert_eq!(open(10_000), Code::Unauthenticated);
+    }
+
+    #[test]
+    fn pushed_writes_take_no_more_memory_than_their_bytes_allow() {
+        let push = |reads: usize| {
+            let write = KvWrite { key: "key".to_owned(), ..KvWrite::default() };
+            let reads = vec![KvRead::default(); reads];
+            let set = KvrwSet { reads, writes: vec![write], ..KvrwSet::default() };
+            let payload = PrivatePayload {
+                collection_name: BOTH.to_owned(),
+                namespace: CHAINCODE.to_owned(),
+                tx_id: TX_ID.to_owned(),
+                private_rwset: set.encode_to_vec().into(),
+                ..PrivatePayload::default()
+            };
+            let content = Content::PrivateData(PrivateDataMessage { payload: Some(payload) });
+            let message = GossipMessage { content: Some(content), ..GossipMessage::default() };
+            let input = parts::join(0, &[(3, message.encode_to_vec())]);
+            let answers = stream(Caller::Other, &input[1..]).decoded::<Envelope>();
+            let last = GossipMessage::decode(answers.last().unwrap().payload.clone()).unwrap();
+            let Some(Content::Ack(acknowledgement)) = last.content else { panic!("{last:?}") };
+            acknowledgement.error
+        };
+        assert_eq!(push(10), "");
+        assert_eq!(push(20_000), "the writes cannot be read");
     }
 
     #[test]
