@@ -193,7 +193,7 @@ impl LocalNetwork {
         let nodes = self.nodes()?;
         let node = nodes.iter().find(|node| node.name == name).context("no such node")?;
         self.kill(name).await?;
-        let inside = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let inside = SocketAddr::from(([127, 0, 0, 1], weft_testkit::free_port()));
         self.start_at(name, inside)?;
         let own = SocketAddr::from(([127, 0, 0, 1], node.grpc));
         Ok((Proxy::start(own, inside).await?, inside))

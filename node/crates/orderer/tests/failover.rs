@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
+use weft_testkit::free_port;
 
 /// Passes connections on to a node, and holds their bytes back while it is shut.
 struct Gate {

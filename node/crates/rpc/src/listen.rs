@@ -15,7 +15,7 @@ use std::io::Error as IoError;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -23,7 +23,7 @@ use rustls::ServerConfig;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Sleep, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -240,36 +240,15 @@ impl Listener {
         self.connections.clone()
     }
 
-    /// Starts accepting. The socket is closed when the stream is dropped.
+    /// Starts accepting. The socket is closed when the stream is dropped, at once.
     pub fn into_incoming(self) -> Incoming {
-        let (ready, incoming) = mpsc::channel(READY_QUEUE);
+        let (sender, ready) = mpsc::channel(READY_QUEUE);
         if let Security::Tls { client_roots, .. } = &self.security {
-            let watcher = drop_untrusted(client_roots.clone(), self.connections(), ready.clone());
+            let watcher = drop_untrusted(client_roots.clone(), self.connections(), sender.clone());
             tokio::spawn(watcher);
         }
-        let task = tokio::spawn(self.accept(ready));
-        Incoming { incoming, task }
-    }
-
-    async fn accept(self, ready: mpsc::Sender<ServerIo>) {
         let door = Arc::new(Door::new(&self));
-        loop {
-            let accepted = tokio::select! {
-                accepted = self.tcp.accept() => accepted,
-                () = ready.closed() => return,
-            };
-            let (tcp, remote) = match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    sampled!(warn, "accept", %error, "failed to accept a connection");
-                    sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            };
-            if let Some(share) = door.enter(&door.greeting, &Holder::address(remote)) {
-                tokio::spawn(Arc::clone(&door).admit(Hello { tcp, remote, share }, ready.clone()));
-            }
-        }
+        Incoming { tcp: self.tcp, door, sender, ready, pause: None }
     }
 }
 
@@ -461,24 +440,53 @@ impl Drop for Entry {
     }
 }
 
-/// Connections that are ready to be served.
-#[derive(Debug)]
+/// Connections that are ready to be served. They are accepted while this is polled.
 pub struct Incoming {
-    incoming: mpsc::Receiver<ServerIo>,
-    task: tokio::task::JoinHandle<()>,
+    tcp: TcpListener,
+    door: Arc<Door>,
+    sender: mpsc::Sender<ServerIo>,
+    ready: mpsc::Receiver<ServerIo>,
+    pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl Incoming {
     /// The next connection; `None` never comes while the process lives.
     pub async fn next(&mut self) -> Option<ServerIo> {
-        self.incoming.recv().await
+        std::future::poll_fn(|cx| self.poll_ready(cx)).await
+    }
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Option<ServerIo>> {
+        while self.poll_accept(cx).is_ready() {}
+        self.ready.poll_recv(cx)
+    }
+
+    /// Accepts one connection, and lets it shake hands.
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.as_mut().poll(cx));
+            self.pause = None;
+        }
+        match ready!(self.tcp.poll_accept(cx)) {
+            Ok((tcp, remote)) => self.greet(tcp, remote),
+            Err(error) => {
+                sampled!(warn, "accept", %error, "failed to accept a connection");
+                self.pause = Some(Box::pin(sleep(ACCEPT_PAUSE)));
+            }
+        }
+        Poll::Ready(())
+    }
+
+    fn greet(&self, tcp: TcpStream, remote: SocketAddr) {
+        let door = Arc::clone(&self.door);
+        if let Some(share) = door.enter(&door.greeting, &Holder::address(remote)) {
+            tokio::spawn(door.admit(Hello { tcp, remote, share }, self.sender.clone()));
+        }
     }
 }
 
-impl Drop for Incoming {
-    fn drop(&mut self) {
-        // So that the socket is closed at once and not at the task's next turn.
-        self.task.abort();
+impl std::fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Incoming").field("tcp", &self.tcp).finish_non_exhaustive()
     }
 }
 
@@ -486,7 +494,7 @@ impl futures::Stream for Incoming {
     type Item = std::io::Result<ServerIo>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.incoming.poll_recv(cx).map(|io| io.map(Ok))
+        self.poll_ready(cx).map(|io| io.map(Ok))
     }
 }
 

@@ -9,6 +9,7 @@ use support::{Ca, Server, call, connector, envelope, eventually, grpc_options, o
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::Code;
+use tonic::service::Routes;
 use weft_protos::orderer::atomic_broadcast_client::AtomicBroadcastClient;
 use weft_rpc::connect::{ChannelPool, ConnectError, Endpoint};
 use weft_rpc::listen::{ListenError, ListenOptions, Security};
@@ -218,4 +219,16 @@ async fn a_taken_address_is_told() {
     let again = GrpcServer::bind(&server.address, grpc_options(), Security::Plain, None).await;
     let Err(ListenError::Bind { address, .. }) = again else { panic!("bound twice") };
     assert_eq!(address, server.address);
+}
+
+/// What is stopped can be started again at the same address.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_address_is_free_once_a_server_has_ended() {
+    let mut address = "127.0.0.1:0".to_owned();
+    for _ in 0..200 {
+        let server = GrpcServer::bind(&address, grpc_options(), Security::Plain, None);
+        let server = server.await.unwrap();
+        address = server.local_addr().to_string();
+        server.serve(Routes::default(), std::future::ready(())).await.unwrap();
+    }
 }

@@ -3,9 +3,8 @@
 //! Orderers of a test network on the loopback address, with stores in memory.
 
 use std::collections::BTreeSet;
-use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc as std_mpsc;
 use std::time::{Duration, Instant};
 
@@ -23,6 +22,7 @@ use weft_orderer::{Orderer, OrdererHandle, OrdererParts};
 use weft_protos::common::{Block, Config, Envelope, HeaderType, Status};
 use weft_rpc::tls::{ReloadingTls, RootSet, TlsIdentity};
 use weft_settings::OrdererSettings;
+use weft_testkit::free_port;
 use weft_testkit::network::{Network, OrdererNode};
 use weft_testkit::tx;
 use weft_types::envelope::EnvelopeSpec;
@@ -148,22 +148,6 @@ impl Kv for Disk {
 
 pub fn channel() -> ChannelId {
     ChannelId::new("supply").unwrap()
-}
-
-/// A port below those that systems give to outgoing connections (from 32768 on, on Linux): one of
-/// these could have a node's port when that starts again.
-pub fn free_port() -> u16 {
-    const PORTS: std::ops::Range<u32> = 10_000..32_000;
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let begin = std::process::id().wrapping_mul(97);
-    loop {
-        let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = PORTS.start + begin.wrapping_add(step) % (PORTS.end - PORTS.start);
-        let port = u16::try_from(port).unwrap();
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
 }
 
 /// Lines of the nodes' logs, where `WEFT_LOG` names a level.
