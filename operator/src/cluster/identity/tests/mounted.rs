@@ -86,9 +86,10 @@ async fn shake_hands(
     let mut incoming = listener.into_incoming();
     let options = ConnectOptions::new(Duration::from_secs(10), &limits);
     let connector = Connector::new(client.clone(), options);
-    let _open = connector.connect(&endpoint).await.map_err(|error| format!("{error:?}"))?;
+    let accepted = tokio::time::timeout(patience, incoming.next());
+    let (open, accepted) = tokio::join!(connector.connect(&endpoint), accepted);
+    let _open = open.map_err(|error| format!("{error:?}"))?;
     // With TLS 1.3 a client learns of its refusal only afterwards: the server decides.
-    let accepted = tokio::time::timeout(patience, incoming.next()).await;
     let accepted = accepted.ok().flatten().ok_or("the server did not take the connection")?;
     let shown = accepted.info().certificates.leaf_sha256();
     assert_eq!(shown, client.identity().map(|identity| identity.leaf_sha256()));
