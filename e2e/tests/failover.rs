@@ -5,19 +5,18 @@
 
 mod support;
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use support::{BASIC, http, node_named};
+use support::faults::{leader, leader_but};
+use support::links::Links;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, interval, sleep, timeout};
+use tokio::time::{Instant, interval, timeout};
 use weft_client::{Call, Gateway};
 use weft_e2e::LocalNetwork;
-use weft_e2e::proxy::{Flow, Link, Proxy};
+use weft_e2e::proxy::Flow;
 
 /// The longest silence that is allowed: twice the election timeout of the example's channel.
 const BOUND: Duration = Duration::from_secs(2);
@@ -27,7 +26,6 @@ const EVERY: Duration = Duration::from_millis(20);
 const AT_ONCE: usize = 300;
 /// Commits before and after a fault, at each peer.
 const COMMITS: usize = 50;
-const ORDERERS: [&str; 3] = ["orderer0", "orderer1", "orderer2"];
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Clients of one peer who send at a steady pace, and when their transactions were committed.
@@ -82,127 +80,59 @@ impl Drop for Pulse {
     }
 }
 
-struct Scene {
-    network: LocalNetwork,
-    proxies: BTreeMap<&'static str, (Proxy, SocketAddr)>,
-}
-
-impl Scene {
-    /// A network with a proxy in front of each orderer.
-    async fn set() -> Scene {
-        let network = LocalNetwork::start(BASIC).await.unwrap();
-        let mut scene = Scene { network, proxies: BTreeMap::new() };
-        for name in ORDERERS {
-            let proxied = scene.network.put_behind_proxy(name).await.unwrap();
-            scene.proxies.insert(name, proxied);
-            scene.leader().await;
-        }
-        scene
+/// The longest silence at either peer from a fault of the leader on.
+async fn measure(network: &LocalNetwork, fault: &str, hurt: impl Fn(&str), mend: impl Fn(&str)) {
+    let mut pulses =
+        [(0, "a"), (1, "b")].map(|(org, n)| Pulse::start(network.gateway(org).unwrap(), n));
+    for pulse in &mut pulses {
+        pulse.progress().await;
     }
-
-    async fn leads(&self, name: &str) -> bool {
-        let node = node_named(&self.network, name);
-        let url = format!("http://{}/metrics", node.operations);
-        let answer = http(&self.network, &node, None).get(&url).await;
-        answer.is_ok_and(|answer| {
-            let is_leader = |line: &str| {
-                line.starts_with("consensus_etcdraft_is_leader{") && line.ends_with(" 1")
-            };
-            answer.text().lines().any(is_leader)
-        })
-    }
-
-    async fn leader(&self) -> &'static str {
-        self.leader_but("").await
-    }
-
-    /// Waits until one leads that is not this one, which may not answer.
-    async fn leader_but(&self, old: &str) -> &'static str {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            for name in ORDERERS.into_iter().filter(|name| *name != old) {
-                if self.leads(name).await {
-                    return name;
-                }
-            }
-            assert!(Instant::now() < deadline, "nobody leads");
-            sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    /// Every link of an orderer, both ways.
-    fn isolate(&self, name: &str, link: Link) {
-        let pid = u32::try_from(self.network.pid(name).unwrap().as_raw_nonzero().get()).unwrap();
-        for (other, (proxy, _)) in &self.proxies {
-            match *other == name {
-                true => proxy.set(link),
-                false => proxy.set_for(pid, link),
+    let leader = leader(network).await;
+    let since = Instant::now();
+    hurt(leader);
+    let (led, ()) = tokio::join!(
+        async {
+            leader_but(network, leader).await;
+            since.elapsed().as_millis()
+        },
+        async {
+            for pulse in &mut pulses {
+                pulse.progress().await;
             }
         }
+    );
+    let silences = pulses.each_ref().map(|pulse| pulse.silence(since));
+    let [a, b] = silences.map(|silence| silence.as_millis());
+    let silence = silences.into_iter().max().unwrap();
+    println!(
+        "longest silence, leader {fault}: {} ms (by peer {a}, {b}; a new leader after {led})",
+        silence.as_millis()
+    );
+    mend(leader);
+    if std::env::var_os("WEFT_CAMPAIGN").is_some() {
+        assert!(silence <= BOUND, "leader {fault}: {silence:?}");
     }
-
-    fn heal(&self) {
-        self.proxies.values().for_each(|(proxy, _)| proxy.heal());
-    }
-
-    /// The longest silence at either peer from a fault of the leader on.
-    async fn measure(&self, fault: &str, hurt: impl Fn(&str), mend: impl Fn(&str)) {
-        let mut pulses = [(0, "a"), (1, "b")]
-            .map(|(org, n)| Pulse::start(self.network.gateway(org).unwrap(), n));
-        for pulse in &mut pulses {
-            pulse.progress().await;
-        }
-        let leader = self.leader().await;
-        let since = Instant::now();
-        hurt(leader);
-        let (led, ()) = tokio::join!(
-            async {
-                self.leader_but(leader).await;
-                since.elapsed().as_millis()
-            },
-            async {
-                for pulse in &mut pulses {
-                    pulse.progress().await;
-                }
-            }
-        );
-        let silences = pulses.each_ref().map(|pulse| pulse.silence(since));
-        let [a, b] = silences.map(|silence| silence.as_millis());
-        let silence = silences.into_iter().max().unwrap();
-        println!(
-            "longest silence, leader {fault}: {} ms (by peer {a}, {b}; a new leader after {led})",
-            silence.as_millis()
-        );
-        mend(leader);
-        if std::env::var_os("WEFT_CAMPAIGN").is_some() {
-            assert!(silence <= BOUND, "leader {fault}: {silence:?}");
-        }
-        for pulse in &mut pulses {
-            pulse.progress().await;
-        }
+    for pulse in &mut pulses {
+        pulse.progress().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_are_not_left_alone_by_a_leader_that_fails() {
-    let scene = Scene::set().await;
-    let network = &scene.network;
+    let links = Links::start().await;
+    let network = &links.network;
     let stop = |name: &str| network.signal(name, Signal::STOP).unwrap();
     let go_on = |name: &str| network.signal(name, Signal::CONT).unwrap();
-    scene.measure("stopped", stop, go_on).await;
-    let heal = |_: &str| scene.heal();
-    let cut_off = |name: &str| scene.isolate(name, Link::both(Flow::Drop));
-    scene.measure("partitioned", cut_off, heal).await;
-    let slow = Link::both(Flow::Delay(Duration::from_secs(2)));
-    scene.measure("slow by 2 s", |name| scene.isolate(name, slow), heal).await;
+    measure(network, "stopped", stop, go_on).await;
+    let heal = |_: &str| links.heal();
+    let cut_off = |name: &str| links.set(name, Flow::Drop, Flow::Drop);
+    measure(network, "partitioned", cut_off, heal).await;
+    let late = Flow::Delay(Duration::from_secs(2));
+    measure(network, "slow by 2 s", |name| links.set(name, late, late), heal).await;
     let fill = |name: &str| network.set_disk_full(name, true).unwrap();
     let make_room = |name: &str| network.set_disk_full(name, false).unwrap();
-    scene.measure("with a full disk", fill, make_room).await;
+    measure(network, "with a full disk", fill, make_room).await;
     let kill = |name: &str| network.signal(name, Signal::KILL).unwrap();
-    let start = |name: &str| {
-        let (_, inside) = scene.proxies.get(name).unwrap();
-        network.start_at(name, *inside).unwrap();
-    };
-    scene.measure("killed", kill, start).await;
+    measure(network, "killed", kill, |name| links.start_again(name)).await;
     network.settled().await.unwrap();
 }

@@ -4,50 +4,13 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
+use support::Random;
 use support::faults::{ORDERERS, SOME, check, leader, loaded};
-use support::{BASIC, Random};
+use support::links::Links;
 use tokio::time::sleep;
-use weft_e2e::LocalNetwork;
-use weft_e2e::proxy::{Flow, Link, Proxy};
-
-/// A network with a proxy in front of each orderer.
-struct Links {
-    network: LocalNetwork,
-    proxies: BTreeMap<&'static str, Proxy>,
-}
-
-impl Links {
-    async fn start() -> Links {
-        let network = LocalNetwork::start(BASIC).await.unwrap();
-        let mut links = Links { network, proxies: BTreeMap::new() };
-        for name in ORDERERS {
-            let (proxy, _) = links.network.put_behind_proxy(name).await.unwrap();
-            links.proxies.insert(name, proxy);
-            leader(&links.network).await;
-        }
-        links
-    }
-
-    /// What becomes of all that an orderer sends and receives.
-    fn set(&self, name: &str, sends: Flow, receives: Flow) {
-        let pid = self.network.pid(name).unwrap().as_raw_nonzero().get().unsigned_abs();
-        for (other, proxy) in &self.proxies {
-            if *other == name {
-                proxy.set(Link { to_node: receives, from_node: sends, is_cut: false });
-            } else {
-                let link = Link { to_node: sends, from_node: receives, is_cut: false };
-                proxy.set_for(pid, link);
-            }
-        }
-    }
-
-    fn heal(&self) {
-        self.proxies.values().for_each(Proxy::heal);
-    }
-}
+use weft_e2e::proxy::Flow;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn commits_go_on_when_a_leader_only_sends_or_only_receives() {

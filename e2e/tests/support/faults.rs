@@ -35,16 +35,21 @@ pub async fn check(network: &LocalNetwork, keys: &[String]) {
 
 /// The orderer that leads the channel.
 pub async fn leader(network: &LocalNetwork) -> &'static str {
+    leader_but(network, "").await
+}
+
+/// Waits until one leads that is not this one, which may not answer.
+pub async fn leader_but(network: &LocalNetwork, old: &str) -> &'static str {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        for name in ORDERERS {
+        for name in ORDERERS.into_iter().filter(|name| *name != old) {
             let leads = metric(network, name, "consensus_etcdraft_is_leader{").await;
             if leads == Some(1.0) {
                 return name;
             }
         }
         assert!(Instant::now() < deadline, "nobody leads");
-        sleep(std::time::Duration::from_millis(50)).await;
+        sleep(std::time::Duration::from_millis(20)).await;
     }
 }
 

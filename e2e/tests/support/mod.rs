@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 pub mod faults;
+pub mod links;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
